@@ -1,0 +1,180 @@
+"""The error family, problems with their positions, and the exit status of each.
+
+```
+CubeError                    1
+├── UsageError               2   a flag, a name or a value on the command line
+├── InvalidFile              2   a cube, settings or container file: every problem of it at once
+├── MissingInput            66   a file or directory that a task needs is not there
+├── EngineUnavailable       69   the engine is not installed, or does not answer
+├── MissingOutput           73   a task succeeded, but an output that it declares is not there
+├── PreparationFailed       74   the image or environment could not be made available
+├── Busy                    75   another run holds what this one would write
+├── Refused                 77   the platform cannot honour what was asked
+├── TimedOut               124   the task's time limit passed
+└── Interrupted          128+n   a signal stopped the run
+```
+
+A task's own failure is no error of this family: its exit status passes through.
+"""
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "Busy",
+    "CubeError",
+    "EngineUnavailable",
+    "Interrupted",
+    "InvalidFile",
+    "MissingInput",
+    "MissingOutput",
+    "Position",
+    "PreparationFailed",
+    "Problem",
+    "Refused",
+    "TimedOut",
+    "UsageError",
+    "did_you_mean",
+]
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where something was written: a file or a flag, and the line and column there, counted from 1."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+    length: int = 1
+    excerpt: str = ""
+    """The source line itself, without its end."""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong: where, what, and what to do about it."""
+
+    message: str
+    position: Position | None = None
+    hint: str | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        """The problem as it is printed, without colour."""
+        where = f"{self.position}: " if self.position else ""
+        lines = [f"{where}{self.severity}: {self.message}"]
+        if self.position and self.position.excerpt.strip():
+            lines += _excerpt(self.position)
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+
+def _excerpt(position: Position) -> list[str]:
+    """The source line with a caret line below it, shortened around the place when it is long."""
+    text, column = position.excerpt.rstrip().replace("\t", " "), position.column
+    start = max(0, column - 60) if len(text) > 100 else 0
+    shown = text[start : start + 100]
+    number = str(position.line)
+    carets = "^" * max(1, min(position.length, len(shown) - (column - start) + 1))
+    return [f"{number:>3} | {shown}", f"{'':>{max(3, len(number))}} | {' ' * (column - start - 1)}{carets}"]
+
+
+class CubeError(Exception):
+    """Anything that a user can cause or mend. Only the command line prints it."""
+
+    status = 1
+    run_id: str | None = None
+    """The run in which it happened."""
+
+    def __init__(self, message: str, *, hint: str | None = None, position: Position | None = None) -> None:
+        super().__init__(message)
+        self.problems: tuple[Problem, ...] = (Problem(message=message, hint=hint, position=position),)
+
+    @property
+    def hint(self) -> str | None:
+        """What to do next."""
+        return self.problems[0].hint
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class UsageError(CubeError):
+    """A flag, a name or a value on the command line is wrong."""
+
+    status = 2
+
+
+class InvalidFile(CubeError):
+    """A file does not say what it must. Carries every problem of the file."""
+
+    status = 2
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        errors = [problem for problem in problems if problem.severity == "error"]
+        super().__init__(errors[0].message)
+        self.problems = problems
+
+
+class MissingInput(CubeError):
+    """A file or directory that a task needs is not there."""
+
+    status = 66
+
+
+class EngineUnavailable(CubeError):
+    """The engine is not installed, or does not answer."""
+
+    status = 69
+
+
+class MissingOutput(CubeError):
+    """A task succeeded, but an output that it declares is not there."""
+
+    status = 73
+
+
+class PreparationFailed(CubeError):
+    """The image or environment could not be made available."""
+
+    status = 74
+
+
+class Busy(CubeError):
+    """Another run holds what this one would write."""
+
+    status = 75
+
+
+class Refused(CubeError):
+    """The platform cannot honour what was asked; nothing was run with less."""
+
+    status = 77
+
+
+class TimedOut(CubeError):
+    """The task's time limit passed."""
+
+    status = 124
+
+
+class Interrupted(CubeError):
+    """A signal stopped the run."""
+
+    def __init__(self, signal_number: int, name: str) -> None:
+        super().__init__(f"stopped by {name}")
+        self.status = 128 + signal_number
+
+
+def did_you_mean(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
+    """A hint that names the closest of the known words, or all of them when there are few."""
+    from difflib import get_close_matches
+
+    if close := get_close_matches(word, known, n=1, cutoff=0.6):
+        return f"did you mean `{close[0]}`?"
+    if known and len(known) <= 12:
+        return "known: " + ", ".join(f"`{name}`" for name in known)
+    return None

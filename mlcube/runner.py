@@ -1,0 +1,127 @@
+"""The contract between the core and its runners, and how runners are found."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import msgspec
+
+from mlcube.errors import UsageError, did_you_mean
+from mlcube.invocation import Invocation
+from mlcube.plan import Plan
+
+__all__ = ["GROUP", "ORDER", "Answer", "Fact", "Host", "Runner", "candidates", "find", "installed"]
+
+GROUP = "mlcube.runners"
+"""The entry-point group of every runner, ours and anyone's."""
+
+ORDER = ("docker", "podman", "singularity", "sandbox", "local")
+"""Who is asked first when the user names no platform."""
+
+_BUILT_IN = {
+    "docker": "mlcube_runners.docker:DockerRunner",
+    "local": "mlcube_runners.local:LocalRunner",
+}
+"""So that a built-in runner is found without importlib.metadata, which costs 40 ms."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a fact's command did."""
+
+    status: int
+    """127 when there is no such executable."""
+    output: str
+    error: str
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a runner must know of a host: a command, and a pure parser of what it prints."""
+
+    name: str
+    argv: tuple[str, ...]
+    parse: Callable[[Answer], Any]
+    """Gives plain data (what JSON can hold). Never raises."""
+    environment: tuple[str, ...] = ()
+    """Variables of the caller's environment that change the answer, as DOCKER_HOST does."""
+    files: tuple[str, ...] = ()
+    """Files whose change changes the answer; `~` is understood."""
+
+
+Host = Mapping[str, Any]
+"""The facts of the host where the plan will be performed, by name."""
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Renders an invocation as a plan. A frozen dataclass whose fields are its options.
+
+    A field typed `Runner` names another platform to wrap. Every method is pure: it reads no file, environment
+    or clock. What must be known of the host comes in as facts. What cannot be honoured is raised as
+    `mlcube.errors.Refused`, naming the field and what to do.
+    """
+
+    requires: ClassVar[tuple[str, ...]]
+    """Executables that it drives, by their usual names."""
+
+    def facts(self) -> tuple[Fact, ...]:
+        """What it must know of the host."""
+        ...
+
+    def unusable(self, host: Host) -> tuple[str, str] | None:
+        """Why it cannot be used there, and what would make it so; None when it can."""
+        ...
+
+    def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
+        """What of this invocation it cannot honour there, and what to do; None when it can carry it whole."""
+        ...
+
+    def prepare(self, invocation: Invocation, host: Host) -> Plan:
+        """Make the image or environment available. Doing it twice is harmless."""
+        ...
+
+    def configure(self, invocation: Invocation, host: Host) -> Plan:
+        """The same on the user's demand, for `cube configure`: builds or pulls also what could be newer."""
+        ...
+
+    def run(self, invocation: Invocation, host: Host) -> Plan:
+        """Run the task to completion; `plan.task` exits with the task's own status."""
+        ...
+
+    def identify(self, invocation: Invocation, host: Host) -> Fact | None:
+        """How to ask which image this is: an answer `{"id": "sha256:...", "digests": [...]}` or None."""
+        ...
+
+
+def find(name: str) -> type[Runner]:
+    """The runner of that name.
+
+    Raises UsageError when there is none, or when its package cannot be imported.
+    """
+    from importlib import import_module
+
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        built_in: type[Runner] = getattr(import_module(module), attribute)
+        return built_in
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=GROUP, name=name):
+        try:
+            runner: type[Runner] = point.load()
+        except Exception as error:
+            raise UsageError(
+                f"runner `{name}` is installed but cannot be loaded: {error}", hint=f"reinstall `{point.value}`"
+            ) from error
+        return runner
+    raise UsageError(f"no runner is named `{name}`", hint=did_you_mean(name, installed()))
+
+
+def candidates() -> tuple[str, ...]:
+    """The built-in runners, in the order in which they are asked when the user names no platform."""
+    return tuple(name for name in ORDER if name in _BUILT_IN)
+
+
+def installed() -> tuple[str, ...]:
+    """The names of all runners, those of other packages included."""
+    from importlib.metadata import entry_points
+
+    return tuple(sorted({*_BUILT_IN, *(point.name for point in entry_points(group=GROUP))}))
