@@ -1,0 +1,147 @@
+"""What the tasks run in: a container image and its recipe, or a Python environment."""
+
+import os.path
+import re
+from typing import Any
+
+from mlcube.cube import Image, PythonEnvironment, Recipe
+from mlcube.document import DockerFile, PythonFile
+from mlcube.errors import CubeError
+from mlcube.raw_arguments import words
+from mlcube.reading.report import Report
+from mlcube.source import read_text
+
+__all__ = ["VARIABLE", "entry_words", "image", "python_environment", "variables", "without_effect"]
+
+VARIABLE = re.compile(r"[A-Za-z_]\w*")
+_IMAGE = re.compile(
+    r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::[A-Za-z0-9_][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+
+
+def image(report: Report, root: str, docker: DockerFile, *, alone: bool) -> Image | None:
+    """The image of the `docker:` section; `alone` when nothing else says what the tasks run in."""
+    if docker.docker not in (None, "docker"):
+        without_effect(report, "docker", "docker")
+    if not docker.image:
+        if alone and ("docker",) not in report.spoiled:
+            report.error("`docker` needs an `image`", "docker", hint="docker: {image: owner/name:tag}")
+        return None
+    if "${" in docker.image:  # a reference to nothing, told already
+        return None
+    if not _IMAGE.fullmatch(docker.image):
+        hint = "a name such as `owner/name:tag`, in lower case"
+        if "://" in docker.image or docker.image.endswith((".tar", ".gz")):
+            hint = "`docker load -i FILE` makes an image of an archive; then give its name with -P docker.image=NAME"
+        report.error(f"`{docker.image}` is no name of an image", "docker", "image", hint=hint)
+        return None
+    context = os.path.normpath(os.path.join(root, docker.build_context or "."))
+    recipe_file = os.path.normpath(os.path.join(context, docker.build_file or "Dockerfile"))
+    named = variables(report, docker.build_args, "build_args", "--build-arg")
+    recipe = None
+    if os.path.isfile(recipe_file):
+        recipe = Recipe(context=context, file=recipe_file, arguments=named)
+    elif docker.build_file or docker.build_strategy == "always":
+        shown = os.path.relpath(recipe_file, root)
+        message = f"there is no Dockerfile `{shown}`"
+        hint = "`build_file` is relative to `build_context`, which is relative to the cube"
+        key = "build_file" if docker.build_file else "build_strategy"
+        if docker.build_strategy == "always":
+            report.error(message, "docker", key, hint=hint)
+        else:
+            report.warning(message, "docker", key, hint=hint)
+    return Image(reference=docker.image, recipe=recipe, strategy=docker.build_strategy or "auto")
+
+
+def without_effect(report: Report, section: str, key: str) -> None:
+    """Warn of a key by which a cube would choose how the host is driven."""
+    message = f"`{section}.{key}` has no effect: which executable to use is the machine's own matter"
+    hint = "set `executable` of a platform in the settings"
+    report.warning(message, section, key, hint=hint)
+
+
+def variables(report: Report, written: "dict[str, Any] | str | None", key: str, flag: str) -> dict[str, str]:
+    """Variables as a mapping, or as the text of the engine's own flags."""
+    if isinstance(written, dict):
+        shown = {name: report.layers.raw(("docker", key, name)) for name in written}
+        return {
+            name: "" if value is None else value if isinstance(value, str) else (shown[name] or str(value))
+            for name, value in written.items()
+        }
+    result = {}
+    try:
+        queue = words(written or "")
+    except ValueError:
+        report.error(f"the quotes in `{written}` do not match", "docker", key)
+        return {}
+    for word in (part.removeprefix(f"{flag}=") for part in queue if part != flag):
+        name, equals, value = word.partition("=")
+        if not equals or not VARIABLE.fullmatch(name):
+            report.error(f"`{word}` is no `NAME=value`", "docker", key, hint=f"docker: {{{key}: {{NAME: value}}}}")
+        result[name] = value
+    return result
+
+
+def python_environment(report: Report, root: str, python: PythonFile) -> PythonEnvironment:
+    """The environment of the `python:` section."""
+    from mlcube.python_versions import lowest_admitted
+
+    version = report.text(python.version, "python", "version") or ">=3.10"
+    try:
+        lowest_admitted(version)
+    except ValueError as error:
+        report.error(str(error), "python", "version", hint='write a range such as ">=3.10,<3.13"')
+    source = os.path.normpath(os.path.join(root, python.source or "."))
+    if not os.path.isdir(source):
+        report.error(f"there is no folder `{python.source}` in the cube", "python", "source")
+    if python.image and not _IMAGE.fullmatch(python.image):
+        report.error(f"`{python.image}` is no name of an image", "python", "image")
+    entrypoint = entry_words(report, python.entrypoint, "python", "entrypoint")
+    return PythonEnvironment(
+        version=version,
+        requirements=_requirements(report, root, python.requirements),
+        source=source,
+        image=python.image,
+        entrypoint=entrypoint,
+    )
+
+
+def _requirements(report: Report, root: str, written: str | list[str] | None) -> str:
+    if isinstance(written, list):
+        for index, line in enumerate(written):
+            if not line.strip() or line.strip().startswith(("-", "#")) or "\n" in line:
+                hint = "write the requirement's name and range, or use a requirements file"
+                report.error(f"`{line}` is no requirement", "python", "requirements", index, hint=hint)
+        return "".join(f"{line.strip()}\n" for line in written)
+    if written is None:
+        return ""
+    hint = "a file in the cube, or a list such as [numpy, pandas>=2]"
+    try:
+        text = read_text(os.path.join(root, written), written)
+    except CubeError as error:
+        report.error(error.problems[0].message, "python", "requirements", hint=hint)
+        return ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if _OTHER_FILE.match(line):
+            message = f"line {number} of `{written}` refers to another file: `{line.strip()}`"
+            report.error(message, "python", "requirements", hint="write its lines into this one")
+    return text
+
+
+_OTHER_FILE = re.compile(r"\s*(-[rce]\b|--(requirement|constraint|editable)\b|\.{0,2}/)")
+
+
+def entry_words(report: Report, written: str | list[str] | None, *key: str | int) -> tuple[str, ...]:
+    """An entrypoint as words; quotes are respected."""
+    if written is None:
+        return ()
+    try:
+        found = tuple(words(written))
+    except ValueError:
+        report.error(f"the quotes in `{written}` do not match", *key, hint="quote both ends, or write a list")
+        return ()
+    if not found or not found[0]:
+        report.error("`entrypoint` is empty", *key, hint="leave it out to use the image's own")
+    if any("\0" in word for word in found):
+        report.error("`entrypoint` holds a null character", *key)
+    return found

@@ -1,0 +1,79 @@
+"""What all tests share: a private home, and engines that are real, skipped where absent, or required.
+
+An engine that a test drives (`@pytest.mark.engine("docker")`) and that does not answer means a skipped test, except
+when `CUBE_REQUIRE_ENGINES` names it, as in `docker,local`: then the test fails.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BASE_IMAGE = os.environ.get("CUBE_TEST_IMAGE", "python:3.11-slim")
+REQUIRED = tuple(name for name in os.environ.get("CUBE_REQUIRE_ENGINES", "").split(",") if name)
+_HOME = os.path.expanduser("~")
+
+
+@pytest.fixture(scope="session")
+def base_image() -> str:
+    """An image with Python that the tests' images start from."""
+    return BASE_IMAGE
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes what belongs to the person who runs it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in [name for name in os.environ if name.startswith(("CUBE_", "MLCUBE_"))]:
+        if variable not in ("CUBE_TEST_IMAGE", "CUBE_REQUIRE_ENGINES"):
+            monkeypatch.delenv(variable)
+    for variable, directory in (("PIP_CACHE_DIR", "pip"), ("UV_CACHE_DIR", "uv")):  # downloads are nobody's secret
+        if variable not in os.environ:
+            monkeypatch.setenv(variable, f"{_HOME}/.cache/{directory}")
+    for variable in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(variable, raising=False)
+    return home
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("engine"):
+        (name,) = marker.args
+        if (reason := absence(name)) is None:
+            continue
+        if name in REQUIRED:
+            pytest.fail(f"engine `{name}` is required, and {reason}", pytrace=False)
+        pytest.skip(reason)
+
+
+@functools.cache
+def absence(engine: str) -> str | None:
+    """Why an engine cannot be used here."""
+    match engine:
+        case "local":
+            return None if sys.version_info >= (3, 10) else "Python is too old"
+        case "docker":
+            return _absence_of_docker()
+        case _:
+            return f"no test knows how to ask for `{engine}`"
+
+
+def _absence_of_docker() -> str | None:
+    if not _succeeds("docker", "info"):
+        return "no Docker daemon answers"
+    if not _succeeds("docker", "image", "inspect", BASE_IMAGE) and not _succeeds("docker", "pull", BASE_IMAGE):
+        return f"the image {BASE_IMAGE} cannot be had"
+    return None
+
+
+def _succeeds(*argv: str) -> bool:
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=300).returncode == 0
+    except OSError:
+        return False
