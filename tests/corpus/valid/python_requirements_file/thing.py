@@ -1,0 +1,1 @@
+print("thing.py")
