@@ -1,0 +1,153 @@
+"""A process in a session of its own, attended until it ends: its output carried, signals and deadlines noticed."""
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+from mlcube.signals import Signals
+from mlcube.stream import Route
+
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["Child", "attend", "kill"]
+
+_LINGER_SECONDS = 0.5
+"""How long output is waited for after the process has ended, when something in the background keeps its pipe."""
+
+_POLL_SECONDS = 0.02
+"""How often to look whether a process has ended, where the kernel has no descriptor for that."""
+
+
+class Child:
+    """A started process and the routes of what it prints."""
+
+    __slots__ = ("_drain_by", "_watch", "gone", "impatient", "process", "routes")
+
+    def __init__(self, process: "subprocess.Popen[bytes]", routes: tuple[Route, ...] = ()) -> None:
+        self.process = process
+        self.routes = list(routes)
+        self.gone = False
+        """Whether it has been seen to have ended."""
+        self.impatient = False
+        """Do not wait for a reader who does not read."""
+        self._drain_by: float | None = None
+        try:
+            self._watch = os.pidfd_open(process.pid)
+        except (AttributeError, OSError):
+            self._watch = -1
+
+    def ended(self) -> bool:
+        """Whether the process has ended. It stays a zombie until `reap`, so that its group's number stays its own."""
+        if not self.gone:
+            self.gone = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self.gone
+
+    def finished(self, now: float) -> bool:
+        """Whether the process has ended and everything that it printed was carried."""
+        if not self.ended():
+            return False
+        if self._drain_by is None:
+            self._drain_by = now + _LINGER_SECONDS
+        elif now >= self._drain_by:
+            for route in self.routes[:]:
+                if route.left is None:
+                    route.finish_with_what_is_there()
+                if self.impatient:
+                    route.give_up()
+                if route.left == 0 and not route.pending:
+                    self._drop(route)
+        return not self.routes
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and to everything in its group."""
+        with suppress(ProcessLookupError, PermissionError):  # all have ended; some systems say so with the second
+            os.killpg(self.process.pid, number)
+
+    def reap(self) -> int:
+        """The exit status; 128+n when a signal ended it."""
+        status = self.process.wait()
+        return 128 - status if status < 0 else status
+
+    def close(self) -> None:
+        """Let go of everything; a process that has ended leaves no zombie."""
+        if self.gone:
+            self.process.wait()
+        for route in self.routes[:]:
+            self._drop(route)
+        if self._watch >= 0:
+            os.close(self._watch)
+            self._watch = -1
+
+    def register(self, poller: select.poll) -> dict[int, Route]:
+        """What to wait for; gives the routes by descriptor."""
+        waiting: dict[int, Route] = {}
+        for route in self.routes:
+            if route.pending and route.outlet and route.outlet.descriptor is not None:
+                descriptor, event = route.outlet.descriptor, select.POLLOUT
+            else:
+                descriptor, event = route.source, select.POLLIN
+            poller.register(descriptor, event)
+            waiting[descriptor] = route
+        self.register_end(poller)
+        return waiting
+
+    def register_end(self, poller: select.poll) -> None:
+        """Wait for the process's end alone."""
+        if not self.gone and self._watch >= 0:
+            poller.register(self._watch, select.POLLIN)
+
+    def wait_seconds(self, now: float) -> float | None:
+        """How long to wait at most before looking again."""
+        if not self.gone:
+            return None if self._watch >= 0 else _POLL_SECONDS
+        if self._drain_by is None or now >= self._drain_by:
+            return None
+        return self._drain_by - now
+
+    def carry(self, route: Route) -> None:
+        """Move what one route has to move."""
+        if not (route.push() if route.pending else route.carry()):
+            self._drop(route)
+
+    def _drop(self, route: Route) -> None:
+        self.routes.remove(route)
+        route.close()
+
+
+def attend(
+    child: Child, *, signals: Signals | None = None, deadline: float | None = None, beside: Child | None = None
+) -> Literal["ended", "signal", "late", "beside"]:
+    """Carry the child's output until it has ended, another signal comes, time is up, or the one `beside` has ended."""
+    while True:
+        now = time.monotonic()
+        if signals is not None and signals.arrived():
+            return "signal"
+        if child.finished(now):
+            return "ended"
+        if beside is not None and beside.ended():
+            return "beside"
+        if deadline is not None and now >= deadline and not child.gone:
+            return "late"
+        poller = select.poll()
+        waiting = child.register(poller)
+        if signals is not None:
+            poller.register(signals.descriptor, select.POLLIN)
+        limits = [child.wait_seconds(now), None if deadline is None or child.gone else deadline - now]
+        if beside is not None:
+            beside.register_end(poller)
+            limits.append(beside.wait_seconds(now))
+        shortest = min((limit for limit in limits if limit is not None), default=None)
+        for descriptor, _ in poller.poll(None if shortest is None else max(0.0, shortest) * 1000 + 1):
+            if descriptor in waiting:
+                child.carry(waiting[descriptor])
+
+
+def kill(child: Child) -> None:
+    """End a process and its group at once, and take what it printed."""
+    child.impatient = True
+    child.signal(signal.SIGKILL)
+    attend(child, deadline=time.monotonic() + 5)

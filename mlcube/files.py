@@ -1,0 +1,29 @@
+"""Writes files so that nobody ever reads half of one."""
+
+import os
+
+from mlcube.errors import CubeError
+
+__all__ = ["write"]
+
+
+def write(path: str, content: bytes, *, mode: int = 0o666, durable: bool = False) -> None:
+    """Write a file anew, whole or not at all; `durable`: it survives a loss of power.
+
+    Raises CubeError with one sentence when that is not possible.
+    """
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise CubeError(f"`{path}` cannot be written: {error.strerror}") from error

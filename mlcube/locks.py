@@ -1,0 +1,204 @@
+"""Locks between processes that work on network file systems too, and know when their holder is dead."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from mlcube.errors import Busy, CubeError
+
+__all__ = ["Holder", "alive", "boot", "exclusive", "holder_of", "this_process"]
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_UNREADABLE_SECONDS = 10.0
+"""A lock without a readable holder is being written, unless it is older than this: then its writer has died."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """A process, told apart from every other that ever had its number."""
+
+    pid: int
+    host: str
+    boot: str
+    start: int
+    """When it started, in clock ticks since that boot."""
+    token: str = ""
+    """Tells apart the locks that one process takes."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def this_process() -> Holder:
+    """The process that asks."""
+    holder = holder_of(os.getpid())
+    return holder or Holder(pid=os.getpid(), host=os.uname().nodename, boot=boot(), start=0)
+
+
+def holder_of(pid: int) -> Holder | None:
+    """A process of this machine; None when it has ended."""
+    start = _start(pid)
+    if start is None:
+        return None
+    return Holder(pid=pid, host=os.uname().nodename, boot=boot(), start=start)
+
+
+def alive(holder: Holder) -> bool:
+    """Whether the process still runs. One on another machine is taken to."""
+    if holder.host != os.uname().nodename:
+        return True
+    if holder.boot != boot():
+        return False
+    start = _start(holder.pid)
+    return start is not None and holder.start in (start, 0)
+
+
+@contextmanager
+def exclusive(
+    path: str,
+    *,
+    wait_seconds: float | None = None,
+    waiting: Callable[[str], None] | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Hold the lock `path`, a file that exists exactly as long as it is held.
+
+    Waits up to `wait_seconds` (None: not at all) and says so once through `waiting`. Raises Busy, which names the
+    holder. `flock` is not used: it does nothing on some Lustre and NFS mounts.
+    """
+    holder = msgspec.structs.replace(this_process(), token=os.urandom(8).hex())
+    _acquire(path, holder, wait_seconds, waiting, pause)
+    try:
+        yield
+    finally:
+        if (_read(path) or holder).token == holder.token:
+            _remove(path)
+
+
+def _acquire(
+    path: str,
+    holder: Holder,
+    wait_seconds: float | None,
+    waiting: Callable[[str], None] | None,
+    pause: Callable[[float], None],
+) -> None:
+    deadline = time.monotonic() + (wait_seconds or 0.0)
+    interval, announced = _FIRST_PAUSE, False
+    while not _create(path, holder):
+        found = _read(path)
+        if found is None:
+            if _older(path, _UNREADABLE_SECONDS):
+                _take_away(path, "unreadable", lambda: _read(path) is None and _older(path, _UNREADABLE_SECONDS))
+                continue
+        elif not alive(found):
+            token = found.token
+            _take_away(path, token, lambda token=token: (_read(path) or holder).token == token)  # type: ignore[misc]
+            continue
+        if time.monotonic() >= deadline:
+            who = str(found) if found else "another process"
+            raise Busy(f"`{path}` is held by {who}", hint=f"wait for it; if it does not run: rm {path}")
+        if waiting and not announced:
+            waiting(f"waiting for {found}" if found else "waiting for another process")
+            announced = True
+        pause(min(interval, max(0.0, deadline - time.monotonic())))
+        interval = min(interval * 1.5, _LONGEST_PAUSE)
+
+
+def _create(path: str, holder: Holder) -> bool:
+    """Whether the lock is now ours. A link to a finished file, so that nobody ever reads half a holder."""
+    private = f"{path}.{holder.token}.new"
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        _write_new(private, msgspec.json.encode(holder))
+        try:
+            os.link(private, path)
+        except FileExistsError:
+            # A network file system may do the work and lose the answer: the count of links tells.
+            return os.stat(private).st_nlink == 2
+        except OSError:  # a file system without links
+            try:
+                _write_new(path, msgspec.json.encode(holder))
+            except FileExistsError:
+                return False
+        return True
+    except OSError as error:
+        raise CubeError(f"the lock `{path}` cannot be made: {error.strerror}") from error
+    finally:
+        _remove(private)
+
+
+def _take_away(path: str, token: str, still_dead: Callable[[], bool]) -> None:
+    """Remove the lock of a dead process, and no other.
+
+    Between seeing that a lock is dead and removing it, somebody else may have done so and hold a new one. So whoever
+    removes holds a lock of its own that is named after the dead one, and looks again.
+    """
+    try:
+        with exclusive(f"{path}.{token}"):
+            if still_dead():
+                _remove(path)
+    except Busy:
+        time.sleep(_FIRST_PAUSE)
+
+
+def _read(path: str) -> Holder | None:
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Holder)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write_new(path: str, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
+def _older(path: str, seconds: float) -> bool:
+    try:
+        return time.time() - os.stat(path).st_mtime > seconds
+    except OSError:
+        return False
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def boot() -> str:
+    """Which boot of the machine this is."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _start(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when it has ended, 0 where that cannot be known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, *fields = file.read().rpartition(b")")[2].split()
+    except ProcessLookupError:
+        return None
+    except FileNotFoundError:
+        if os.path.exists("/proc/self/stat"):
+            return None
+        return _exists(pid)
+    return None if state in (b"Z", b"X") else int(fields[18])
+
+
+def _exists(pid: int) -> int | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 0

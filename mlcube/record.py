@@ -1,0 +1,283 @@
+"""What is kept of a run: a directory with its invocation, plan, log and record."""
+
+import os
+import time
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from mlcube import directories, files, locks
+from mlcube.errors import Busy, CubeError, UsageError
+from mlcube.plan import Plan
+
+__all__ = [
+    "CubeIdentity",
+    "HostDescription",
+    "ImageIdentity",
+    "Output",
+    "Plans",
+    "PlatformIdentity",
+    "Record",
+    "RunDirectory",
+    "Seconds",
+    "Versions",
+    "find_run",
+    "new_id",
+    "now",
+    "remove",
+    "runs",
+    "settle",
+]
+
+_Kind = TypeVar("_Kind")
+Status = Literal["running", "succeeded", "failed", "timed-out", "interrupted", "refused"]
+
+
+class CubeIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """The cube that was run."""
+
+    name: Annotated[str, Meta(description="The cube's name.")]
+    version: Annotated[str | None, Meta(description="The version that the cube gives itself.")] = None
+    file: Annotated[str, Meta(description="Absolute path of the file that was read.")]
+    digest: Annotated[str, Meta(description="`sha256:...` of the file with what was set on the command line.")]
+
+
+class PlatformIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it was run."""
+
+    name: Annotated[str, Meta(description="The platform's name in the user's settings.")]
+    runner: Annotated[str, Meta(description="The runner behind that name.")]
+
+
+class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """The image or environment in which the task ran."""
+
+    reference: Annotated[str | None, Meta(description="The name by which the cube asks for it.")] = None
+    id: Annotated[str | None, Meta(description="The engine's own `sha256:...` of it.")] = None
+    digests: Annotated[tuple[str, ...], Meta(description="The digests by which registries know it.")] = ()
+
+
+class HostDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine on which `cube` ran."""
+
+    name: Annotated[str, Meta(description="The host's name.")]
+    system: Annotated[str, Meta(description="The operating system, as in `Linux`.")]
+    machine: Annotated[str, Meta(description="The processor's architecture, as in `x86_64`.")]
+    kernel: Annotated[str, Meta(description="The kernel's release.")]
+    cpus: Annotated[int, Meta(description="How many processors this process may use.")]
+    memory_bytes: Annotated[int, Meta(description="The memory of the machine.")]
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """What took part."""
+
+    cube: Annotated[str, Meta(description="The version of `cube`.")]
+    python: Annotated[str, Meta(description="The version of Python that ran `cube`.")]
+    facts: Annotated[dict[str, Any], Meta(description="What the runner knew of the host and its engine.")] = {}
+
+
+class Seconds(msgspec.Struct, frozen=True, kw_only=True):
+    """How long it took."""
+
+    prepare: Annotated[float | None, Meta(description="Until the image or environment was available.")] = None
+    run: Annotated[float | None, Meta(description="The task alone.")] = None
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """What the task wrote."""
+
+    name: Annotated[str, Meta(description="The parameter's name.")]
+    type: Annotated[Literal["file", "directory"], Meta(description="What the parameter is.")]
+    path: Annotated[str, Meta(description="Absolute path on the host.")]
+    sha256: Annotated[
+        str | None,
+        Meta(
+            description="Of a file, its content; of a directory, a line for each file below it: path, NUL, sha256."
+            " Null when it could not be read."
+        ),
+    ] = None
+    bytes: Annotated[int | None, Meta(description="The size of all files together.")] = None
+    files: Annotated[int | None, Meta(description="How many files.")] = None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a run. No secret is in it."""
+
+    schema: Annotated[Literal[1], Meta(description="The version of this format.")] = 1
+    id: Annotated[str, Meta(description="`YYYYMMDD-HHMMSS-xxxx`, in UTC; sorts by time.")]
+    cube: Annotated[CubeIdentity, Meta(description="The cube that was run.")]
+    task: Annotated[str, Meta(description="The task's name.")]
+    platform: Annotated[PlatformIdentity, Meta(description="Where it was run.")]
+    invocation: Annotated[dict[str, Any], Meta(description="The task bound to arguments, paths and needs.")]
+    plan: Annotated[
+        dict[str, Any], Meta(description="The steps, as `prepare` and `run`; empty if there was none.")
+    ] = {}
+    image: Annotated[ImageIdentity | None, Meta(description="The image or environment in which the task ran.")] = None
+    host: Annotated[HostDescription, Meta(description="The machine on which `cube` ran.")]
+    versions: Annotated[Versions, Meta(description="What took part.")]
+    started: Annotated[str, Meta(description="When the run began: ISO 8601, UTC, milliseconds.")]
+    prepared: Annotated[str | None, Meta(description="When the image or environment was available.")] = None
+    finished: Annotated[str | None, Meta(description="When everything had ended.")] = None
+    seconds: Annotated[Seconds, Meta(description="How long it took.")] = Seconds()
+    status: Annotated[Status, Meta(description="How it went.")] = "running"
+    exit_status: Annotated[int | None, Meta(description="What `cube` exits with; the task's own, if it ran.")] = None
+    message: Annotated[str | None, Meta(description="What went wrong, in words.")] = None
+    outputs: Annotated[tuple[Output, ...], Meta(description="What the task wrote, if it succeeded.")] = ()
+
+
+class Plans(msgspec.Struct, frozen=True, kw_only=True):
+    """Both plans of a run, as they are kept to clean up after a run that was killed."""
+
+    prepare: Plan = Plan()
+    run: Plan = Plan()
+
+
+class RunDirectory:
+    """The files of one run, under `runs` in the state directory."""
+
+    __slots__ = ("id", "path")
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+        self.path = os.path.join(directories.state(), "runs", run_id)
+
+    @property
+    def log(self) -> str:
+        """What the task and the steps printed."""
+        return os.path.join(self.path, "log")
+
+    def create(self) -> None:
+        """Make it, for the user alone, held by this process."""
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            os.mkdir(self.path, 0o700)
+        except OSError as error:
+            hint = "set CUBE_STATE_DIR to a directory where you may write"
+            raise CubeError(f"`{self.path}` cannot be made: {error.strerror}", hint=hint) from error
+        self.write("holder.json", locks.this_process())
+
+    def write(self, name: str, content: object, *, durable: bool = False) -> None:
+        """Write one of its files."""
+        text = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+        files.write(os.path.join(self.path, name), text, mode=0o600, durable=durable)
+
+    def write_record(self, record: Record) -> None:
+        """Write the record; once the run is over, nobody holds it any more."""
+        over = record.status != "running"
+        self.write("record.json", record, durable=over)
+        if over:
+            for name in ("holder.json", "task.json"):
+                if os.path.exists(os.path.join(self.path, name)):
+                    os.unlink(os.path.join(self.path, name))
+
+    def record(self) -> Record | None:
+        """The record as it stands; one whose process is dead was interrupted. None if there is none to be read."""
+        found = self._read("record.json", Record)
+        if found and found.status == "running" and not self.live():
+            # It may have ended between the two looks.
+            found = self._read("record.json", Record) or found
+            if found.status == "running":
+                return msgspec.structs.replace(found, status="interrupted", message="the run was killed")
+        return found
+
+    def live(self) -> bool:
+        """Whether a process performs it."""
+        holder = self._read("holder.json", locks.Holder)
+        return holder is not None and locks.alive(holder)
+
+    def settle(self) -> None:
+        """After a run whose process was killed: end its task, perform what its plan does last, and note it."""
+        from mlcube.execute import Execution
+        from mlcube.signals import catching
+
+        found = self._read("record.json", Record)
+        if self.live() or (found and found.status != "running"):
+            return
+        plans = self._read("plan.json", Plans) or Plans()
+        task = self._read("task.json", locks.Holder)
+        if task and plans.run.kill is None and locks.alive(task):
+            import signal
+
+            os.killpg(task.pid, signal.SIGKILL)
+        with catching() as signals, Execution(signals=signals) as execution:
+            execution.clean_up(plans.run, killed=True)
+            execution.clean_up(plans.prepare)
+        if found and os.path.isdir(self.path):
+            ended = msgspec.structs.replace(
+                found, status="interrupted", exit_status=137, message="the run was killed", finished=now()
+            )
+            self.write_record(ended)
+
+    def _read(self, name: str, kind: type[_Kind]) -> _Kind | None:
+        try:
+            with open(os.path.join(self.path, name), "rb") as file:
+                return msgspec.json.decode(file.read(), type=kind)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+
+
+def new_id() -> str:
+    """An identity for a run: sorts by time, is short to type, and is taken by no other run of this user."""
+    while True:
+        run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(2).hex()
+        if not os.path.lexists(RunDirectory(run_id).path):
+            return run_id
+
+
+def now() -> str:
+    """The time: ISO 8601, UTC, milliseconds."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
+def runs() -> list[Record]:
+    """The records of all runs, newest first. What is no run, or broken, is passed over."""
+    found = (RunDirectory(run_id).record() for run_id in _ids())
+    # Not by id: of two runs in one second, which a script easily makes, either may have the smaller one.
+    return sorted((record for record in found if record), key=lambda record: record.started, reverse=True)
+
+
+def find_run(prefix: str) -> Record:
+    """The run whose id begins with `prefix`, or the `last` one. Raises UsageError unless there is exactly one."""
+    if prefix == "last":
+        if found := runs():
+            return found[0]
+        raise UsageError("there are no runs yet", hint="cube run")
+    matching = [run_id for run_id in _ids() if run_id.startswith(prefix)]
+    if len(matching) > 1 and prefix not in matching:
+        some = ", ".join(f"`{run_id}`" for run_id in matching[:5])
+        raise UsageError(f"`{prefix}` is the beginning of {len(matching)} runs", hint=f"one of {some}")
+    for run_id in [prefix] if prefix in matching else matching:
+        if record := RunDirectory(run_id).record():
+            return record
+        raise UsageError(f"the record of run `{run_id}` cannot be read", hint=f"cube runs remove {run_id}")
+    raise UsageError(f"no run is named `{prefix}`", hint="cube runs list")
+
+
+def remove(run_id: str) -> None:
+    """Delete what is kept of a run, and what it left running if it was killed. Raises Busy if it still runs."""
+    import shutil
+
+    run = RunDirectory(run_id)
+    if run_id not in _ids():
+        raise UsageError(f"no run is named `{run_id}`", hint="cube runs list")
+    if run.live():
+        raise Busy(f"run `{run_id}` still runs", hint="stop it first, with Ctrl-C where it was started")
+    run.settle()
+    try:
+        shutil.rmtree(run.path)
+    except OSError as error:
+        raise CubeError(f"`{run.path}` cannot be removed: {error.strerror}") from error
+
+
+def settle(run_id: str) -> None:
+    """After a run whose process was killed: end its task, clean up, and note it as interrupted."""
+    RunDirectory(run_id).settle()
+
+
+def _ids() -> list[str]:
+    try:
+        return sorted(os.listdir(os.path.join(directories.state(), "runs")), reverse=True)
+    except OSError:
+        return []

@@ -1,0 +1,291 @@
+"""One invocation from plan to record."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mlcube import __version__, checksum, host, locks, record, workspace
+from mlcube.cube import Cube
+from mlcube.errors import (
+    Busy,
+    CubeError,
+    EngineUnavailable,
+    Interrupted,
+    PreparationFailed,
+    Refused,
+    TimedOut,
+    UsageError,
+)
+from mlcube.execute import Execution, ask
+from mlcube.holding import holding
+from mlcube.invocation import Invocation
+from mlcube.plan import Plan
+from mlcube.record import Output, Plans, Record, RunDirectory
+from mlcube.runner import Answer, Host, Runner
+from mlcube.signals import Signals, catching
+
+if TYPE_CHECKING:
+    from mlcube.platforms import Platform
+
+__all__ = ["configure", "plans", "run_task"]
+
+
+def plans(invocation: Invocation, runner: Runner, host: Host) -> tuple[Plan, Plan]:
+    """What will be performed: the plan that prepares, and the whole plan of the run with the workspace's steps."""
+    plan = runner.run(invocation, host)
+    whole = msgspec.structs.replace(
+        plan,
+        steps=workspace.before(invocation) + plan.steps,
+        after=plan.after + workspace.after(invocation),
+        always=plan.always + workspace.always(invocation),
+    )
+    return runner.prepare(invocation, host), whole
+
+
+def configure(invocation: Invocation, platform: "Platform", *, stderr: int = 2, report: Callable[[str], None]) -> None:
+    """Make the image or environment available anew, as the user demands it. Keeps no record."""
+    facts = host.gather(platform.runner)
+    _check_usable(platform.runner, facts)
+    with catching() as signals, Execution(signals=signals, stderr=stderr, report=report) as execution:
+        _prepare(execution, platform.runner, platform.runner.configure(invocation, facts))
+
+
+def run_task(
+    invocation: Invocation,
+    platform: "Platform",
+    cube: Cube,
+    *,
+    secrets: Mapping[str, str],
+    wait_seconds: float | None = None,
+    stdout: int = 1,
+    stderr: int = 2,
+    report: Callable[[str], None] = lambda _message: None,
+) -> Record:
+    """Run a task to its end and give its record, whose `exit_status` is the task's own.
+
+    What is no failure of the task is raised, with the run's id as the error's `run_id`; the record has it too.
+    """
+    with catching() as signals:
+        run = _Run(invocation, platform, cube, signals)
+        try:
+            run.perform(_with_values(invocation, secrets), secrets, wait_seconds, stdout, stderr, report)
+        except CubeError as error:
+            run.failed(error)
+            error.run_id = invocation.run_id
+            raise
+        except BaseException as error:
+            with suppress(CubeError):
+                run.end(status="failed", exit_status=1, message=f"{type(error).__name__}: {error}")
+            raise
+        return run.record
+
+
+class _Run:
+    """A run while it is performed, and its record."""
+
+    def __init__(self, invocation: Invocation, platform: "Platform", cube: Cube, signals: Signals) -> None:
+        self.directory = RunDirectory(invocation.run_id)
+        self.directory.create()
+        self.runner: Runner = platform.runner
+        self.signals = signals
+        self.record = Record(
+            id=invocation.run_id,
+            cube=record.CubeIdentity(name=cube.name, version=cube.version, file=cube.file, digest=cube.digest),
+            task=invocation.task,
+            platform=record.PlatformIdentity(name=platform.name, runner=platform.runner_name),
+            invocation=invocation.as_json(),
+            image=record.ImageIdentity(reference=invocation.image) if invocation.image else None,
+            host=record.HostDescription(**host.describe()),
+            versions=record.Versions(cube=__version__, python=sys.version.split()[0]),
+            started=record.now(),
+        )
+        self.directory.write("invocation.json", self.record.invocation)
+        self.directory.write_record(self.record)
+
+    def perform(
+        self,
+        invocation: Invocation,
+        secrets: Mapping[str, str],
+        wait_seconds: float | None,
+        stdout: int,
+        stderr: int,
+        report: Callable[[str], None],
+    ) -> None:
+        """Everything, in order; notes how it went unless something is raised."""
+        facts = host.gather(self.runner)
+        _check_usable(self.runner, facts)
+        _check_needs(invocation)
+        if refused := self.runner.refuses(invocation, facts):
+            raise Refused(refused[0], hint=refused[1])
+        prepare, run = plans(invocation, self.runner, facts)
+        both = Plans(prepare=prepare, run=run)
+        self.directory.write("plan.json", both)
+        self._note(
+            plan=msgspec.json.decode(msgspec.json.encode(both)), versions=_with_facts(self.record.versions, facts)
+        )
+        self.directory.write_record(self.record)
+
+        paths = [output.path for output in invocation.outputs]
+        held = holding(
+            invocation.run_id, invocation.task, paths,
+            wait_seconds=wait_seconds, report=report, pause=self.signals.pause,
+        )  # fmt: skip
+        execution = Execution(
+            signals=self.signals, log=self.directory.log, stdout=stdout, stderr=stderr, secrets=secrets, report=report
+        )
+        with execution, held:
+            begun = time.monotonic()
+            _prepare(execution, self.runner, prepare)
+            self._note(prepared=record.now(), seconds=record.Seconds(prepare=_since(begun)))
+            image = _Image(self.runner, invocation, facts, execution.answers)
+            try:
+                status = execution.run(
+                    run, timeout_seconds=invocation.resources.timeout_seconds, started=self._started(image)
+                )
+            finally:
+                seconds = msgspec.structs.replace(self.record.seconds, run=_rounded(execution.seconds))
+                self._note(seconds=seconds, image=image.identity())
+            if status == 0:
+                self._note(outputs=tuple(self._output(output) for output in invocation.outputs))
+        message = execution.reason or (f"the task ended with status {status}" if status else None)
+        self.end(status="failed" if status else "succeeded", exit_status=status, message=message)
+
+    def failed(self, error: CubeError) -> None:
+        """Note an error as the run's end."""
+        match error:
+            case Interrupted():
+                status = "interrupted"
+            case TimedOut():
+                status = "timed-out"
+            case Refused() | EngineUnavailable() | UsageError() | Busy():
+                status = "refused"
+            case _:
+                status = "failed"
+        with suppress(CubeError):  # a full disk must not hide what went wrong first
+            self.end(status=status, exit_status=error.status, message=error.problems[0].message)
+
+    def end(self, **ending: Any) -> None:
+        """Note how the run went, for good."""
+        self._note(**ending, finished=record.now())
+        self.directory.write_record(self.record)
+
+    def _note(self, **changes: Any) -> None:
+        self.record = msgspec.structs.replace(self.record, **changes)
+
+    def _started(self, image: "_Image") -> Callable[[int], None]:
+        def started(process: int) -> None:
+            # If this process is killed, the next one finds the task's by this.
+            if task := locks.holder_of(process):
+                self.directory.write("task.json", task)
+            image.ask()
+
+        return started
+
+    def _output(self, output: Any) -> Output:
+        found = Output(name=output.name, type=output.type, path=output.path)
+        try:
+            computed = checksum.checksum(output.path, self.signals.check)
+        except OSError:  # an optional one that is not there, or one that is not ours to read
+            return found
+        return msgspec.structs.replace(found, **msgspec.structs.asdict(computed))
+
+
+class _Image:
+    """Which image the task runs in: asked while it runs, so that nobody waits for the answer."""
+
+    def __init__(
+        self, runner: Runner, invocation: Invocation, facts: Host, known: Mapping[tuple[str, ...], Answer]
+    ) -> None:
+        self._fact = runner.identify(invocation, facts)
+        self._reference = invocation.image
+        self._answers: list[Any] = []
+        self._thread: Any = None
+        if self._fact and self._fact.argv in known:  # preparing has asked the same
+            self._answers.append(self._fact.parse(known[self._fact.argv]))
+
+    def ask(self) -> None:
+        """Begin to ask."""
+        if self._fact and not self._answers:
+            import threading
+
+            self._thread = threading.Thread(target=self._ask, daemon=True)
+            self._thread.start()
+
+    def identity(self) -> record.ImageIdentity | None:
+        """The answer, as far as there is one."""
+        if self._thread:
+            self._thread.join(timeout=5)
+        answer = self._answers[0] if self._answers else None
+        if not isinstance(answer, dict):
+            return record.ImageIdentity(reference=self._reference) if self._reference else None
+        digests = tuple(answer.get("digests") or ())
+        return record.ImageIdentity(reference=self._reference, id=answer.get("id"), digests=digests)
+
+    def _ask(self) -> None:
+        if self._fact:
+            self._answers.append(self._fact.parse(ask(self._fact.argv, timeout_seconds=5)))
+
+
+def _with_values(invocation: Invocation, secrets: Mapping[str, str]) -> Invocation:
+    """The invocation without the optional secrets that have no value."""
+    missing = [secret for secret in invocation.secrets if secret.name not in secrets]
+    for secret in missing:
+        if not secret.optional:
+            raise UsageError(f"the secret `{secret.name}` has no value", hint=f"export {secret.name}=...")
+    kept = tuple(secret for secret in invocation.secrets if secret not in missing)
+    return msgspec.structs.replace(invocation, secrets=kept) if missing else invocation
+
+
+def _check_usable(runner: Runner, facts: Host) -> None:
+    if reason := runner.unusable(facts):
+        raise EngineUnavailable(reason[0], hint=reason[1])
+
+
+def _check_needs(invocation: Invocation) -> None:
+    """What the machine must have, whatever the runner."""
+    needs = invocation.resources
+    if needs.disk_bytes:
+        free = workspace.free_bytes(invocation.workspace)
+        if free < needs.disk_bytes:
+            raise Refused(
+                f"the task needs `disk`: {_gib(needs.disk_bytes)} free, but `{invocation.workspace}` has {_gib(free)}",
+                hint="free some, or choose another place with `--workspace`",
+            )
+    if needs.host_memory_bytes:
+        memory = host.describe()["memory_bytes"]
+        if memory < needs.host_memory_bytes:
+            raise Refused(
+                f"the task needs `host_memory_gb`: {_gib(needs.host_memory_bytes)},"
+                f" but this machine has {_gib(memory)}",
+                hint="run it on a larger machine",
+            )
+
+
+def _prepare(execution: Execution, runner: Runner, plan: Plan) -> None:
+    """Perform a preparing plan. If the engine has gone away since it was last asked, say that instead."""
+    try:
+        execution.prepare(plan)
+    except PreparationFailed as error:
+        if reason := runner.unusable(host.gather(runner, fresh=True)):
+            raise EngineUnavailable(reason[0], hint=reason[1]) from error
+        raise
+
+
+def _with_facts(versions: record.Versions, facts: Host) -> record.Versions:
+    return msgspec.structs.replace(versions, facts=dict(facts))
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 3)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.4g} GiB"
