@@ -1,0 +1,5 @@
+"""`python -m mlcube` is `cube`."""
+
+from mlcube.cli import main
+
+main()

@@ -1,0 +1,171 @@
+"""The table of commands, each imported only when it is chosen, and what becomes of errors."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from mlcube.cli import console
+from mlcube.cli.declared import for_typer
+from mlcube.cli.outcome import outcome
+from mlcube.errors import CubeError, did_you_mean
+
+__all__ = ["COMMANDS", "start"]
+
+COMMANDS = {
+    "run": "run tasks of a cube",
+    "check": "validate a cube, strictly and without running anything",
+    "describe": "show tasks, parameters and needs of a cube",
+    "configure": "make the image or environment of a cube available",
+    "inspect": "print which image a cube uses, as a hash",
+    "create": "create a new cube from a template",
+    "platforms": "show what can be used here, and what would make the rest usable",
+    "runs": "list, show and remove past runs",
+    "config": "read and change this machine's settings",
+    "show-config": "print a cube's file with everything that overrides it",
+    "completion": "print the script that completes `cube` in a shell",
+}
+
+_FRAME: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+_CONTEXT: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    # MLCube spelt some options and commands with underscores: both are the same here
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+
+class CommandTable(TyperGroup):
+    """Lists commands without importing them."""
+
+    # ruff: noqa: ARG002 - the signatures are typer's
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, imported now."""
+        return _command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The table as help prints it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does it, but a name that is unknown gets our error."""
+        name = args[0].replace("_", "-")
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise _usage(f"there is no command `{args[0]}`", did_you_mean(name, tuple(COMMANDS)))
+        return super().resolve_command(ctx, args)
+
+
+def start(arguments: list[str]) -> int:
+    """Run `cube` with these arguments; returns its exit status."""
+    program = os.path.basename(sys.argv[0])
+    program = program if program in ("cube", "mlcube") else "cube"
+    return outcome(lambda: _main(arguments, program))
+
+
+def _main(arguments: list[str], program: str) -> Any:
+    """Typer's own complaints in our words."""
+    try:
+        return _application().main(
+            arguments, prog_name=program, complete_var=f"_{program.upper()}_COMPLETE", standalone_mode=False
+        )
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            raise _translated(error) from None
+        raise
+
+
+def _application() -> Any:
+    application = typer.Typer(
+        name="cube", cls=CommandTable, add_completion=_completing(), context_settings=_CONTEXT, **_FRAME
+    )
+    application.callback(invoke_without_command=True, epilog=_EXAMPLE)(_globals)
+    return typer.main.get_command(application)
+
+
+def _completing() -> bool:
+    """Typer's completion options cost time to build, and matter only where they are used or shown."""
+    words = sys.argv[1:2]
+    return not words or words[0].startswith("-") or any(name.endswith("_COMPLETE") for name in os.environ)
+
+
+_GLOBAL = ("--log-level", "--version", "--install-completion", "--show-completion")
+
+_EXAMPLE = """\b
+Example:
+  cube create hello && cd hello && cube run --task hello
+"""
+
+
+def _globals(
+    ctx: typer.Context,
+    log_level: Annotated[
+        Literal["critical", "error", "warning", "info", "debug"],
+        typer.Option("--log-level", metavar="LEVEL", help=f"what is told on stderr: {', '.join(console.LEVELS)}"),
+    ] = "warning",
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> int | None:
+    """Package a model once, run it anywhere."""
+    console.set_level(log_level)
+    if version:
+        from mlcube import __version__
+
+        console.result(f"cube {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(2)
+    return None
+
+
+def _command(name: str) -> Any:
+    module = import_module(f"mlcube.cli.{name.replace('-', '_')}")
+    for_typer(module.command)
+    application = typer.Typer(add_completion=False, **_FRAME)
+    application.command(name, help=module.command.__doc__, epilog=module.EXAMPLE, context_settings=_CONTEXT)(
+        module.command
+    )
+    return typer.main.get_command(application)
+
+
+def _usage(message: str, hint: str | None = None) -> CubeError:
+    from mlcube.errors import UsageError
+
+    return UsageError(message, hint=hint)
+
+
+def _translated(error: Any) -> CubeError:
+    """A complaint of the parser, with a suggestion."""
+    context: Any = getattr(error, "ctx", None)
+    command: Any = context.command if context else None
+    ask_help = f"see `{context.command_path} --help`" if context else None
+    if name := getattr(error, "option_name", None):
+        known = tuple(option for each in (command.params if command else ()) for option in each.opts)
+        if type(error).__name__ != "NoSuchOption":
+            return _usage(_lowered(error.format_message()), ask_help)
+        if command is not None and name.replace("_", "-") in _GLOBAL:
+            return _usage(
+                f"`{name}` stands before the command", f"{context.parent.command_path} {name} ... {command.name}"
+            )
+        bare = {option.lstrip("-"): option for option in known if option.startswith("--")}
+        hint = did_you_mean(name.replace("_", "-").lstrip("-"), tuple(bare))
+        for word, option in bare.items():
+            hint = hint.replace(f"`{word}`", f"`{option}`") if hint else None
+        if hint is None and command is not None and command.name == "run":
+            hint = f"a task's parameter is given without dashes: {name.lstrip('-')}=VALUE"
+        return _usage(f"there is no option `{name}`", hint or ask_help)
+    return _usage(_lowered(error.format_message()), ask_help)
+
+
+def _lowered(text: str) -> str:
+    """A sentence of the parser in our style."""
+    return f"{text[:1].lower()}{text[1:]}".rstrip(".").replace("'", "`")

@@ -1,0 +1,148 @@
+"""Options that several commands share, and what their values mean."""
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from mlcube.cli.declared import argument, option
+from mlcube.errors import UsageError, did_you_mean
+
+__all__ = ["Json", "MlcubePath", "Overrides", "PlatformName", "TaskNames", "Trust", "Words", "Workspace"]
+
+
+def complete_tasks(ctx: Any, incomplete: str) -> list[str]:
+    """The tasks of the cube that the words so far name."""
+    from mlcube.errors import CubeError
+    from mlcube.reading import read_cube
+
+    try:
+        cube, _ = read_cube(ctx.params.get("mlcube") or ".")
+    except CubeError:
+        return []
+    before, comma, _ = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in cube.tasks]
+
+
+def complete_platforms(incomplete: str) -> list[str]:
+    """The platforms that the settings name, and the runners."""
+    from mlcube.errors import CubeError
+    from mlcube.settings import read_settings
+
+    try:
+        return [name for name in read_settings().names() if name.startswith(incomplete)]
+    except CubeError:
+        return []
+
+
+MlcubePath = Annotated[str, option("--mlcube", metavar="PATH", help="the cube: a directory, or its file")]
+PlatformName = Annotated[
+    str | None,
+    option("--platform", metavar="NAME", help="where to run, see `cube platforms`", autocompletion=complete_platforms),
+]
+Workspace = Annotated[
+    str | None, option("--workspace", metavar="DIR", help="where parameters lie, instead of the cube's own")
+]
+TaskNames = Annotated[
+    list[str] | None,
+    option("--task", metavar="A,B", help="tasks to run, in this order", autocompletion=complete_tasks),
+]
+Overrides = Annotated[
+    list[str] | None,
+    option("-P", "-p", metavar="KEY=VALUE", help="set a key of the cube's file, or runner.OPTION of the platform"),
+]
+Trust = Annotated[bool, option("--trust", help="allow what the cube's raw engine arguments open on this machine")]
+Json = Annotated[bool, option("--json", help="print JSON")]
+Words = Annotated[list[str] | None, argument(metavar="[NAME=VALUE]...", help="parameters of the tasks")]
+
+
+_OF_CUBE = (
+    *("image", "build_context", "build_file", "build_strategy", "build_args", "env_args", "cpu_args", "gpu_args"),
+    *("run_args", "image_dir"),
+)
+"""What MLCube took for options of a runner, and what a cube says here in the section of that name."""
+
+
+def overrides(given: Sequence[str] | None, platform: str | None = None) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """What `-P` says of the cube, weakest first, and what it says of the runner (`-Prunner.KEY=VALUE`).
+
+    `-P=key=value` means the same as `-Pkey=value`.
+    """
+    cube: list[str] = []
+    strongest: list[str] = []
+    runner: dict[str, Any] = {}
+    section = "singularity" if platform == "singularity" else "docker"
+    for text in (word.removeprefix("=") for word in given or ()):
+        key, equals, value = text.partition("=")
+        root, _, rest = key.partition(".")
+        if root != "runner":
+            cube.append(text)
+        elif rest.partition(".")[0] in _OF_CUBE:
+            strongest.append(f"{section}.{rest}{equals}{value}")
+        else:
+            from mlcube.source import Document
+
+            runner[rest] = Document.from_yaml(value, f"-P{text}").data
+    return (*cube, *strongest), runner
+
+
+def parameters(words: Sequence[str] | None, tasks: Sequence[str]) -> dict[str, str]:
+    """`name=value` words; everything after the first `=` is the value."""
+    result: dict[str, str] = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            hint = f"--task {word}" if word in tasks else "parameters are given as name=value"
+            raise UsageError(f"`{word}` is no `name=value`", hint=hint)
+        result[name] = value
+    return result
+
+
+def chosen_tasks(given: Sequence[str] | None, known: Sequence[str], cube_name: str) -> tuple[str, ...]:
+    """The tasks that `--task` names; without it the only one there is."""
+    names = tuple(name for text in given or () for part in text.split(",") if (name := part.strip()))
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, tuple(known)) or f"tasks: {', '.join(known)}"
+            raise UsageError(f"`{cube_name}` has no task `{name}`", hint=hint)
+    if names:
+        return names
+    if given:
+        raise UsageError("`--task` names no task", hint=f"--task {known[0]}")
+    if len(known) == 1:
+        return (known[0],)
+    listed = "\n".join(f"  --task {name}" for name in known)
+    raise UsageError(f"`{cube_name}` has several tasks: say which", hint=f"one or more of\n{listed}")
+
+
+def secrets(names: Sequence[tuple[str, bool]], files: Sequence[str] | None) -> dict[str, str]:
+    """The value of each secret (name, optional): of the file that `--secret` names, else of the environment.
+
+    Raises UsageError for a secret that is needed and not given, before anything starts.
+    """
+    given: dict[str, str] = {}
+    for text in files or ():
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"`--secret {text}` names no file", hint=f"--secret {name or 'NAME'}=FILE")
+        known = tuple(known for known, _ in names)
+        if name not in known:
+            hint = did_you_mean(name, known) or "see `cube describe`"
+            raise UsageError(f"no task that runs has a secret `{name}`", hint=hint)
+        try:
+            with open(os.path.expanduser(path), encoding="utf-8") as file:
+                given[name] = file.read().removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the secret `{name}` cannot be read from `{path}`: {_reason(error)}") from None
+    for name, optional in names:
+        if name in given:
+            continue
+        if name in os.environ:
+            given[name] = os.environ[name]
+        elif not optional:
+            hint = f"set the variable {name}, or give a file: --secret {name}=FILE"
+            raise UsageError(f"the secret `{name}` is not given", hint=hint)
+    return given
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or "it is no text").lower()

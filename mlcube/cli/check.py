@@ -1,0 +1,56 @@
+"""`cube check`: every problem of a cube's file, without running anything."""
+
+from typing import Annotated
+
+from mlcube.cli import console
+from mlcube.cli.arguments import Json, MlcubePath, Overrides, overrides
+from mlcube.cli.declared import argument
+from mlcube.errors import CubeError, Problem
+from mlcube.reading import read_cube
+
+EXAMPLE = """\b
+Examples:
+  cube check
+  cube check examples/hello_world examples/digits
+"""
+
+Paths = Annotated[list[str] | None, argument(metavar="[PATH]...", help="cubes to check")]
+
+
+def command(mlcube: MlcubePath = ".", paths: Paths = None, override: Overrides = None, as_json: Json = False) -> int:
+    """Validate a cube strictly: unknown keys are errors, and every problem is told at once."""
+    of_cube, _ = overrides(override)
+    status = 0
+    checked = []
+    for path in paths or [mlcube]:
+        problems: tuple[Problem, ...] = ()
+        summary = ""
+        try:
+            cube, problems = read_cube(path, overrides=of_cube, strict=True)
+            count = len(cube.tasks)
+            summary = f"{cube.file}: valid, {count} task{'s' if count != 1 else ''}"
+        except CubeError as error:
+            problems, status = error.problems, error.status
+        if as_json:
+            checked.append({"path": path, "valid": bool(summary), "problems": [_plain(each) for each in problems]})
+            continue
+        console.warnings(tuple(each for each in problems if summary))
+        for each in problems if not summary else ():
+            console.problem(each)
+        if summary:
+            console.result(summary)
+    if as_json:
+        console.document({"cubes": checked})
+    return status
+
+
+def _plain(problem: Problem) -> dict[str, object]:
+    position = problem.position
+    return {
+        "severity": problem.severity,
+        "message": problem.message,
+        "hint": problem.hint,
+        "file": position.source if position else None,
+        "line": position.line or None if position else None,
+        "column": position.column or None if position else None,
+    }

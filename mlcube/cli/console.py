@@ -1,0 +1,101 @@
+"""All printing: results to stdout, everything else to stderr, in colour only where a person reads it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mlcube.errors import CubeError, Problem
+
+__all__ = ["LEVELS", "document", "failure", "note", "problem", "result", "set_level", "table", "warnings"]
+
+LEVELS = ("critical", "error", "warning", "info", "debug")
+
+_COLOURS = {"error:": "1;31", "warning:": "1;33", "hint:": "1;36"}
+_level = "warning"
+
+
+def set_level(level: str) -> None:
+    """What is worth telling besides results: from `error` down, nothing but errors."""
+    global _level  # noqa: PLW0603 - one process has one console
+    _level = level
+
+
+def debugging() -> bool:
+    """Whether the user wants to see where an error came from."""
+    return _level == "debug" or bool(os.environ.get("CUBE_DEBUG"))
+
+
+def talking() -> bool:
+    """Whether progress and warnings are wanted."""
+    return _level not in ("critical", "error")
+
+
+def result(text: str) -> None:
+    """A line of what the user asked for."""
+    sys.stdout.write(f"{text}\n")
+
+
+def document(value: Any) -> None:
+    """A JSON document: data that a program reads."""
+    import msgspec
+
+    result(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows in columns, as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def note(text: str) -> None:
+    """A line about what is going on."""
+    if talking():
+        _tell(text)
+
+
+def warnings(problems: tuple[Problem, ...]) -> None:
+    """What is wrong but does not stop anything."""
+    for each in problems:
+        if talking():
+            problem(each)
+
+
+def failure(error: CubeError) -> int:
+    """Every problem of an error, and its exit status."""
+    for each in error.problems:
+        problem(each)
+    return error.status
+
+
+def problem(one: Problem) -> None:
+    """A problem with its place, the source line and a hint."""
+    text = str(one)
+    if _coloured():
+        for word, colour in _COLOURS.items():
+            text = _painted(text, word, colour)
+    _tell(text)
+
+
+def _painted(text: str, word: str, colour: str) -> str:
+    """The first `word` that begins a line, or follows a position there, in colour."""
+    lines = text.split("\n")
+    for index, line in enumerate(lines):
+        place = line.find(f": {word} ") + 2 if f": {word} " in line else 0
+        if line.startswith(word, place):
+            end = place + len(word)
+            lines[index] = f"{line[:place]}\x1b[{colour}m{word}\x1b[0m{line[end:]}"
+            break
+    return "\n".join(lines)
+
+
+def _coloured() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stderr.isatty()
+
+
+def _tell(text: str) -> None:
+    sys.stdout.flush()  # so that both streams stand in order when they are one file
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

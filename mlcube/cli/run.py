@@ -1,0 +1,247 @@
+"""`cube run`: tasks of a cube, one after the other, on a platform."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from mlcube.binding import bind, check_arguments
+from mlcube.cli import console
+from mlcube.cli.arguments import (
+    Json,
+    MlcubePath,
+    Overrides,
+    PlatformName,
+    TaskNames,
+    Trust,
+    Words,
+    Workspace,
+    chosen_tasks,
+    overrides,
+    parameters,
+    secrets,
+)
+from mlcube.cli.declared import option
+from mlcube.cli.dry_run import print_plans
+from mlcube.cube import Cube
+from mlcube.errors import CubeError, MissingInput, UsageError
+from mlcube.invocation import Invocation
+from mlcube.needs import Needs
+from mlcube.platforms import Choice, choose
+from mlcube.reading import read_cube
+from mlcube.record import Record, RunDirectory, new_id
+from mlcube.settings import read_settings
+
+EXAMPLE = """\b
+Examples:
+  cube run --mlcube examples/hello_world --task hello,bye
+  cube run --task train --platform docker --gpus all epochs=5
+  cube run --task train --dry-run > train.sh
+"""
+
+Gpus = Annotated[str | None, option("--gpus", metavar="GPUS", help="how many, `all`, or device=0,1")]
+Memory = Annotated[str | None, option("--memory", metavar="SIZE", help="limit, as 8GiB")]
+Cpu = Annotated[str | None, option("--cpu", "--cpus", metavar="CPUS", help="how many, or which, as 0-3")]
+Shared = Annotated[str | None, option("--shared-memory", metavar="SIZE", help="size of /dev/shm, as 2GiB")]
+Network = Annotated[str | None, option("--network", metavar="NETWORK", help="none, default, host, or a name")]
+User = Annotated[str | None, option("--user", metavar="caller|image", help="whom the task runs as")]
+Timeout = Annotated[str | None, option("--timeout", metavar="TIME", help="when to stop it, as 90s or 2h30m")]
+Security = Annotated[list[str] | None, option("--security", metavar="OPTION", help="the engine's own option")]
+Mount = Annotated[Literal["ro", "rw"] | None, option("--mount", metavar="ro|rw", help="how inputs are mounted")]
+Secret = Annotated[
+    list[str] | None,
+    option("--secret", metavar="NAME=FILE", help="where a secret lies; else the variable of its name"),
+]
+Wait = Annotated[str | None, option("--wait", metavar="TIME", help="wait that long for outputs in use, as 10m")]
+DryRun = Annotated[bool, option("--dry-run", help="print the plan as a script (or JSON) and run nothing")]
+
+
+def command(
+    words: Words = None,
+    mlcube: MlcubePath = ".",
+    task: TaskNames = None,
+    platform: PlatformName = None,
+    workspace: Workspace = None,
+    override: Overrides = None,
+    gpus: Gpus = None,
+    memory: Memory = None,
+    cpu: Cpu = None,
+    shared_memory: Shared = None,
+    network: Network = None,
+    user: User = None,
+    timeout: Timeout = None,
+    security: Security = None,
+    mount: Mount = None,
+    secret: Secret = None,
+    wait: Wait = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> int:
+    """Run tasks of a cube. The exit status is that of the task that failed, or 0."""
+    of_cube, of_runner = overrides(override, platform)
+    cube, warnings = read_cube(mlcube, overrides=of_cube, workspace=workspace, trust=trust)
+    console.warnings(warnings)
+    names = chosen_tasks(task, tuple(cube.tasks), cube.name)
+    arguments = parameters(words, tuple(cube.tasks))
+    check_arguments(cube, names, arguments)
+    needs = Needs(
+        gpus=gpus,
+        memory=memory,
+        cpu=cpu,
+        network=network,
+        user=user,
+        timeout=timeout,
+        shared_memory=shared_memory,
+        security=tuple(security or ()),
+        mount=mount,
+    )
+    request = Request(
+        cube=cube,
+        tasks=names,
+        arguments=arguments,
+        workspace=workspace,
+        needs=needs,
+        platform=platform,
+        options=of_runner,
+    )
+    invocations = request.invocations(dry_run)
+    wait_seconds = _seconds(wait)
+    if dry_run:
+        return print_plans(cube, invocations, request.choice(*invocations, rehearsal=True), as_json)
+    values = _secrets(request, invocations, secret)
+    return _run(request, invocations[0], request.choice(*invocations), values, wait_seconds, as_json)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asks for."""
+
+    cube: Cube
+    tasks: tuple[str, ...]
+    arguments: Mapping[str, str]
+    workspace: str | None
+    needs: Needs
+    platform: str | None
+    options: Mapping[str, Any]
+
+    def invocation(self, task: str, before: Sequence[Invocation] = ()) -> Invocation:
+        """One task, bound to what the workspace holds now, or will hold after the tasks before it."""
+        run_id = new_id()
+        return bind(
+            self.cube,
+            task,
+            arguments=self.arguments,
+            workspace=self.workspace,
+            needs=self.needs,
+            run_id=run_id,
+            scratch=f"{RunDirectory(run_id).path}/scratch",
+            produced={output.path: output.type for each in before for output in each.outputs},
+        )
+
+    def invocations(self, rehearsal: bool) -> tuple[Invocation, ...]:
+        """The tasks, bound before anything starts.
+
+        What a task will write into a directory is not known before: a task that needs a part of it waits for its turn.
+        """
+        bound: list[Invocation] = []
+        for task in self.tasks:
+            try:
+                bound.append(self.invocation(task, bound))
+            except MissingInput:  # noqa: PERF203 - each task in turn
+                if rehearsal or not any(output.type == "directory" for each in bound for output in each.outputs):
+                    raise
+        return tuple(bound)
+
+    def choice(self, *invocations: Invocation, rehearsal: bool = False) -> Choice:
+        """The platform that carries them."""
+        from mlcube.host import gather
+
+        settings = read_settings()
+        console.warnings(settings.warnings)
+        ask = partial(gather, remember=not rehearsal)
+        choice = choose(self.platform, settings, invocations, ask, self.options, rehearsal=rehearsal)
+        if choice.unusable:
+            console.warnings(
+                tuple(msgspec.structs.replace(each, severity="warning") for each in choice.unusable.problems)
+            )
+        if choice.reason:
+            console.note(f"chose platform {choice.platform.name}: {choice.reason}")
+        return choice
+
+
+def _run(
+    request: Request,
+    first: Invocation,
+    choice: Choice,
+    values: Mapping[str, str],
+    wait_seconds: float | None,
+    as_json: bool,
+) -> int:
+    from mlcube.running import run_task
+
+    records: list[Record] = []
+    try:
+        for name in request.tasks:
+            # bound again: tasks before it have changed the workspace
+            invocation = request.invocation(name) if records else first
+            console.note(f"running task {name} on {choice.platform.name}")
+            record = run_task(
+                invocation,
+                choice.platform,
+                request.cube,
+                secrets={secret.name: values[secret.name] for secret in invocation.secrets if secret.name in values},
+                wait_seconds=wait_seconds,
+                stdout=2 if as_json else 1,
+                stderr=2,
+                report=console.note,
+            )
+            records.append(record)
+            if status := _summarize(record, invocation):
+                return status
+    except CubeError as error:
+        status = console.failure(error)
+        if run_id := getattr(error, "run_id", None):
+            console.note(f"what happened: cube runs show {run_id}")
+        return status
+    finally:
+        if as_json:
+            console.document({"runs": records})
+    return 0
+
+
+def _summarize(record: Record, invocation: Invocation) -> int:
+    seconds = f" after {record.seconds.run:.1f} s" if record.seconds.run is not None else ""
+    if record.exit_status:
+        failed = CubeError(
+            f"task `{invocation.task}` failed with status {record.exit_status}{seconds}",
+            hint=f"what it printed: cube runs log {record.id}",
+        )
+        console.failure(failed)
+        return record.exit_status
+    console.note(f"task {invocation.task} succeeded{seconds}, run {record.id}")
+    for output in invocation.outputs:
+        console.note(f"  {output.name}: {output.path}")
+    return 0
+
+
+def _secrets(request: Request, invocations: Sequence[Invocation], files: list[str] | None) -> dict[str, str]:
+    wanted: dict[str, bool] = {}
+    declared = [secret for task in request.tasks for secret in request.cube.tasks[task].secrets]
+    for secret in (*declared, *(secret for invocation in invocations for secret in invocation.secrets)):
+        wanted[secret.name] = secret.optional and wanted.get(secret.name, True)
+    values = secrets(tuple(wanted.items()), files)
+    if values:
+        console.note(f"secrets passed to the task: {', '.join(values)}")
+    return values
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from mlcube.amounts import duration
+
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise UsageError(f"`--wait` takes {error}") from None

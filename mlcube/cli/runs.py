@@ -1,0 +1,109 @@
+"""`cube runs`: past runs, their records and logs."""
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from mlcube.cli import console
+from mlcube.cli.arguments import Json
+from mlcube.errors import UsageError
+from mlcube.record import Record, RunDirectory, find_run, remove, runs
+
+EXAMPLE = """\b
+Examples:
+  cube runs
+  cube runs show last
+  cube runs log 20250131
+  cube runs remove 20250131-101500-a1b2c3
+"""
+
+Action = Annotated[Literal["list", "show", "log", "remove"] | None, typer.Argument(metavar="[list|show|log|remove]")]
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="a run, by the beginning of its id, or `last`")
+]
+
+
+def command(action: Action = None, ids: Ids = None, as_json: Json = False) -> int:
+    """List past runs; show the record of one, print what its task printed, or remove it."""
+    if action in (None, "list"):
+        if ids:
+            raise UsageError("`list` takes no run", hint=f"cube runs show {ids[0]}")
+        return _list(as_json)
+    if not ids:
+        raise UsageError(f"`{action}` needs a run", hint=f"cube runs {action} last")
+    found = [find_run(each) for each in ids]
+    for record in found:
+        if action == "show":
+            _show(record, as_json)
+        elif action == "log":
+            _log(record)
+        else:
+            remove(record.id)
+            console.note(f"removed run {record.id}")
+    return 0
+
+
+def _list(as_json: bool) -> int:
+    found = runs()
+    if as_json:
+        console.document({"runs": found})
+        return 0
+    rows = [("RUN", "CUBE", "TASK", "PLATFORM", "STARTED", "SECONDS", "STATUS")]
+    rows += [
+        (
+            each.id,
+            each.cube.name,
+            each.task,
+            each.platform.name,
+            each.started.replace("T", " ")[:19],
+            f"{each.seconds.run:.1f}" if each.seconds.run is not None else "",
+            _status(each),
+        )
+        for each in found
+    ]
+    if found:
+        console.table(rows)
+    else:
+        console.note("no runs yet")
+    return 0
+
+
+def _status(record: Record) -> str:
+    return f"{record.status} ({record.exit_status})" if record.exit_status else record.status
+
+
+def _show(record: Record, as_json: bool) -> None:
+    if as_json:
+        console.document(record)
+        return
+    rows = [
+        ("run", record.id),
+        ("cube", f"{record.cube.name} {record.cube.version or ''}".rstrip()),
+        ("file", record.cube.file),
+        ("task", record.task),
+        ("platform", record.platform.name),
+        ("image", record.image.reference or record.image.id or "" if record.image else ""),
+        ("status", _status(record)),
+        ("reason", record.message or ""),
+        ("started", record.started),
+        ("finished", record.finished or ""),
+        ("seconds", "" if record.seconds.run is None else f"{record.seconds.run:g}"),
+        *(("argument", word) for word in record.invocation.get("arguments", ())),
+        *((f"output {output.name}", output.path) for output in record.outputs),
+        ("log", RunDirectory(record.id).log),
+    ]
+    console.table([(name, str(text)) for name, text in rows if text])
+    console.note("plan, checksums and the rest: add `--json`")
+
+
+def _log(record: Record) -> None:
+    """As it was printed, byte for byte."""
+    try:
+        with open(RunDirectory(record.id).log, "rb") as file:
+            sys.stdout.flush()
+            while chunk := file.read(1 << 16):
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+    except FileNotFoundError:
+        raise UsageError(f"run {record.id} has no log") from None

@@ -1,0 +1,61 @@
+"""`cube show-config`: a cube's file with everything that overrides it, as MLCube printed it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from mlcube.cli import console
+from mlcube.cli.arguments import Json, MlcubePath, Overrides, PlatformName, Workspace, overrides
+from mlcube.reading import read_layers
+
+EXAMPLE = """\b
+Example:
+  cube show-config --mlcube examples/hello_world -P docker.image=mine:2 --resolve
+"""
+
+Resolve = Annotated[bool, typer.Option("--resolve", help="replace `${...}` by what it refers to")]
+
+
+def command(
+    mlcube: MlcubePath = ".",
+    platform: PlatformName = None,
+    workspace: Workspace = None,
+    override: Overrides = None,
+    resolve: Resolve = False,
+    as_json: Json = False,
+) -> int:
+    """Print the file of a cube, with what `-P` sets, and the options of a platform if one is named."""
+    of_cube, of_runner = overrides(override, platform)
+    layers = read_layers(mlcube, overrides=of_cube)
+    merged: dict[str, Any] = layers.merged() if resolve else _unresolved(layers)
+    if workspace is not None:
+        merged = {**merged, "workspace": workspace}
+    if platform is not None:
+        import msgspec
+
+        from mlcube.platforms import resolve as resolved
+        from mlcube.settings import read_settings
+
+        found = resolved(read_settings(), platform, of_runner)
+        merged = {**merged, "runner": {"runner": found.runner_name, **msgspec.to_builtins(found.runner)}}
+    if as_json:
+        console.document(merged)
+        return 0
+    from mlcube.editing import as_yaml
+
+    console.result(as_yaml(merged).rstrip("\n"))
+    return 0
+
+
+def _unresolved(layers: Any) -> dict[str, Any]:
+    """The documents merged, with their references as they are written."""
+    data: Any = {}
+    for document in layers.documents:
+        data = _merged(data, document.data)
+    return data if isinstance(data, dict) else {}
+
+
+def _merged(weak: Any, strong: Any) -> Any:
+    if not (isinstance(weak, dict) and isinstance(strong, dict)):
+        return strong
+    return {**weak, **{key: _merged(weak.get(key), value) for key, value in strong.items()}}
