@@ -1,0 +1,139 @@
+"""What is measured: cubes, an image, and the commands that someone would otherwise type by hand."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from processes import Call
+
+__all__ = ["Cases", "NoDocker"]
+
+ROOT = Path(__file__).resolve().parent.parent
+HELLO = ROOT / "examples" / "hello_world"
+IMAGE = "cube-benchmark/true:1"
+BASE = "python:3.11-slim"
+
+TRIVIAL = """\
+name: trivial
+{carrier}
+tasks:
+  nothing:
+{entrypoint}    parameters:
+      inputs: {{text: {{type: file, default: text.txt}}}}
+      outputs: {{out: {{type: directory, default: out/}}}}
+"""
+
+
+class NoDocker(Exception):
+    """Docker cannot be used here, with the reason."""
+
+
+class Cases:
+    """Everything that is run, made in a directory of its own."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = Path(directory)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE_", "PYTHON"))}
+        places = {f"CUBE_{name}_DIR": str(self.directory / name.lower()) for name in ("CACHE", "CONFIG", "STATE")}
+        self.environment: Mapping[str, str] = {**inherited, **places}
+        self.python = Call(argv=(sys.executable, "-c", "pass"), environment=self.environment)
+
+    def cube(self, *words: str) -> Call:
+        """`cube`, started by its console script as users start it."""
+        script = os.path.join(os.path.dirname(sys.executable), "cube")
+        return Call(argv=(script, *words), environment=self.environment)
+
+    @cached_property
+    def check_hello(self) -> Call:
+        """A file as most are."""
+        return self.cube("check", str(HELLO))
+
+    @cached_property
+    def check_large(self) -> Call:
+        """A file with 300 tasks of 10 parameters each."""
+        lines = ["name: large", "docker: {image: 'example/large:1'}", "tasks:"]
+        for task in range(300):
+            lines += [f"  task_{task:03d}:", "    parameters:", "      inputs:"]
+            lines += [f"        input_{n}: {{type: file, default: inputs/{task:03d}/{n}.txt}}" for n in range(5)]
+            lines += ["      outputs:"]
+            lines += [f"        output_{n}: {{type: directory, default: outputs/{task:03d}/{n}/}}" for n in range(5)]
+        return self.cube("check", self._write("large", "\n".join(lines) + "\n"))
+
+    @cached_property
+    def docker_run(self) -> Call:
+        """A task that does nothing, in an image that is there. Raises NoDocker."""
+        _provide_image(self.environment)
+        text = TRIVIAL.format(carrier=f"docker: {{image: '{IMAGE}', build_strategy: pull}}", entrypoint="")
+        return self._run(self._write("docker", text), "docker")
+
+    @cached_property
+    def docker_by_hand(self) -> Call:
+        """The identical `docker run`: taken from the plan, so that no flag is missing."""
+        return self._by_hand(self.docker_run)
+
+    @cached_property
+    def local_run(self) -> Call:
+        """A task that does nothing, in a virtual environment that is there."""
+        text = TRIVIAL.format(carrier="python: {source: src}", entrypoint="    entrypoint: python nothing.py\n")
+        folder = self._write("local", text)
+        (Path(folder) / "src").mkdir()
+        (Path(folder) / "src" / "nothing.py").write_text("pass\n")
+        return self._run(folder, "local")
+
+    @cached_property
+    def local_by_hand(self) -> Call:
+        """The same argument vector in the same environment."""
+        return self._by_hand(self.local_run)
+
+    def _run(self, folder: str, platform: str) -> Call:
+        return self.cube("run", "--mlcube", folder, "--platform", platform)
+
+    def _write(self, name: str, text: str) -> str:
+        folder = self.directory / "cubes" / name
+        (folder / "workspace").mkdir(parents=True)
+        (folder / "mlcube.yaml").write_text(text)
+        (folder / "workspace" / "text.txt").write_text("text\n")
+        return str(folder)
+
+    def _by_hand(self, run: Call) -> Call:
+        """The plan's task, once the directories that it needs are made."""
+        printed = subprocess.run(
+            [*run.argv, "--dry-run", "--json"], env=dict(run.environment), stdout=subprocess.PIPE, check=True
+        ).stdout
+        steps: list[dict[str, Any]] = json.loads(printed)["runs"][0]["plan"]["run"]
+        for step in steps:
+            if step["type"] == "command" and step["argv"][0] == "mkdir":
+                subprocess.run(step["argv"], check=True)
+            elif step["type"] == "command":
+                inherited = {} if step.get("clean") else self.environment
+                environment = {**inherited, **step.get("environment", {})}
+                return Call(argv=tuple(step["argv"]), environment=environment, directory=step.get("directory"))
+        raise AssertionError("the plan has no task")
+
+
+def _provide_image(environment: Mapping[str, str]) -> None:
+    """Build the image unless it is there: the base with /bin/true as its entrypoint."""
+    recipe = f'FROM {BASE}\nENTRYPOINT ["/bin/true"]\n'
+    try:
+        if _docker(environment, "version").returncode:
+            raise NoDocker("its daemon does not answer")
+        if _docker(environment, "image", "inspect", IMAGE).returncode == 0:
+            return
+        built = _docker(environment, "build", "--quiet", "--tag", IMAGE, "-", given=recipe)
+    except FileNotFoundError:
+        raise NoDocker("there is no `docker` command") from None
+    if built.returncode:
+        raise NoDocker(f"an image could not be built from {BASE}: {built.stderr.strip().splitlines()[-1]}")
+
+
+def _docker(
+    environment: Mapping[str, str], *words: str, given: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["docker", *words], env=dict(environment), input=given, capture_output=True, text=True, check=False
+    )

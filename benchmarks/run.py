@@ -1,0 +1,202 @@
+"""Measures what the README claims, and prints it as one table.
+
+    python benchmarks/run.py [--only NAME] [--runs N] [--json FILE]
+
+Exits with 1 when a figure is over its reach, and with 2 when Docker cannot be used, so that its rows are empty.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from cases import Cases, NoDocker
+from processes import Call, Failed, pairs, peak_mib, spread
+
+Kind = Literal["cpu ratio", "wall ratio", "added cpu", "peak"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One row: what is claimed."""
+
+    name: str
+    what: str
+    against: str
+    reach: float
+    kind: Kind
+    calls: Callable[[Cases], tuple[Call, Call]]
+    share: float = 1.0
+    """How many of the runs that are asked for it needs."""
+
+
+FIGURES = (
+    Figure(
+        name="version",
+        what="`cube --version`",
+        against="`python -c pass`, CPU",
+        reach=2,
+        kind="cpu ratio",
+        calls=lambda cases: (cases.cube("--version"), cases.python),
+    ),
+    Figure(
+        name="check",
+        what="`cube check` of a typical file",
+        against="`python -c pass`, CPU",
+        reach=10,
+        kind="cpu ratio",
+        calls=lambda cases: (cases.check_hello, cases.python),
+    ),
+    Figure(
+        name="large",
+        what="`cube check` of 300 tasks x 10 parameters",
+        against="of a typical file, wall",
+        reach=4,
+        kind="wall ratio",
+        calls=lambda cases: (cases.check_large, cases.check_hello),
+    ),
+    Figure(
+        name="docker",
+        what="`cube run` of a trivial docker task",
+        against="the identical `docker run`, wall",
+        reach=1.4,
+        kind="wall ratio",
+        calls=lambda cases: (cases.docker_run, cases.docker_by_hand),
+    ),
+    Figure(
+        name="memory",
+        what="the same, peak memory of cube",
+        against="",
+        reach=45,
+        kind="peak",
+        calls=lambda cases: (cases.docker_run, cases.docker_run),
+        share=0.25,
+    ),
+    Figure(
+        name="local",
+        what="`cube run` of a trivial local task",
+        against="the process itself, CPU added",
+        reach=0.15,
+        kind="added cpu",
+        calls=lambda cases: (cases.local_run, cases.local_by_hand),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One row: what was found."""
+
+    name: str
+    what: str
+    against: str
+    reach: str
+    quartiles: tuple[float, float, float] | None = None
+    """Lower, median, upper; None where it could not be measured."""
+    shown: str = ""
+    verdict: Literal["ok", "OVER", "no docker"] = "no docker"
+    ours_ms: float | None = None
+    theirs_ms: float | None = None
+
+
+def measure(figure: Figure, cases: Cases, runs: int) -> Measured:
+    """Measure one figure. Raises NoDocker, or Failed when a process that should succeed does not."""
+    ours, theirs = figure.calls(cases)
+    runs = max(3, round(runs * figure.share))
+    if figure.kind == "peak":
+        peak_mib(ours)
+        return _measured(figure, [peak_mib(ours) for _ in range(runs)])
+    samples = pairs(ours, theirs, runs)
+    clock: Literal["wall", "cpu"] = "wall" if figure.kind == "wall ratio" else "cpu"
+    ours_seconds = [getattr(one, clock) for one, _ in samples]
+    theirs_seconds = [getattr(other, clock) for _, other in samples]
+    both = list(zip(ours_seconds, theirs_seconds, strict=True))
+    if figure.kind == "added cpu":
+        return _measured(figure, [one - other for one, other in both], ours_seconds, theirs_seconds)
+    return _measured(figure, [one / other for one, other in both], ours_seconds, theirs_seconds)
+
+
+def _measured(
+    figure: Figure, values: list[float], ours: list[float] | None = None, theirs: list[float] | None = None
+) -> Measured:
+    quartiles = spread(values)
+    return Measured(
+        name=figure.name,
+        what=figure.what,
+        against=figure.against,
+        reach=f"<= {_with_unit(figure.reach, figure.kind)}",
+        quartiles=quartiles,
+        shown=_with_unit(quartiles[1], figure.kind),
+        verdict="ok" if quartiles[1] <= figure.reach else "OVER",
+        ours_ms=spread(ours)[1] * 1000 if ours else None,
+        theirs_ms=spread(theirs)[1] * 1000 if theirs else None,
+    )
+
+
+def _with_unit(value: float, kind: Kind) -> str:
+    match kind:
+        case "peak":
+            return f"{value:.3g} MiB"
+        case "added cpu":
+            return f"{value:.3g} s"
+        case _:
+            return f"{value:.3g}x"
+
+
+def _table(rows: list[Measured]) -> str:
+    cells: list[tuple[str, ...]] = [("figure", "against", "reach", "measured", "quartiles", "medians", "")]
+    for row in rows:
+        low, high = (f"{value:.3g}" for value in (row.quartiles[0], row.quartiles[2])) if row.quartiles else ("", "")
+        medians = f"{row.ours_ms:.0f} / {row.theirs_ms:.0f} ms" if row.ours_ms and row.theirs_ms else ""
+        quartiles = f"{low} to {high}" if row.quartiles else ""
+        cells.append((row.what, row.against, row.reach, row.shown, quartiles, medians, row.verdict))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, tuple("-" * width for width in widths))
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells)
+
+
+def main() -> int:
+    """Measure what is asked for, print the table and give the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", choices=[figure.name for figure in FIGURES], action="append", help="these figures")
+    parser.add_argument("--runs", type=int, default=21, help="how many pairs of each (21)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there too")
+    given = parser.parse_args()
+
+    rows: list[Measured] = []
+    without_docker = ""
+    with tempfile.TemporaryDirectory(prefix="cube-benchmarks-") as directory:
+        cases = Cases(directory)
+        for figure in FIGURES:
+            if given.only and figure.name not in given.only:
+                continue
+            sys.stderr.write(f"measuring {figure.name} ...\n")
+            try:
+                rows.append(measure(figure, cases, given.runs))
+            except NoDocker as reason:
+                without_docker = f"Docker cannot be used here: {reason}; its figures were not measured"
+                reach = f"<= {_with_unit(figure.reach, figure.kind)}"
+                rows.append(Measured(name=figure.name, what=figure.what, against=figure.against, reach=reach))
+
+    cpus = len(os.sched_getaffinity(0))
+    print(f"Python {platform.python_version()}, {cpus} CPUs, load {os.getloadavg()[0]:.1f}, {given.runs} pairs each")
+    print(_table(rows))
+    if given.json:
+        with open(given.json, "w", encoding="utf-8") as file:
+            json.dump([asdict(row) for row in rows], file, indent=2)
+    if without_docker:
+        sys.stderr.write(f"{without_docker}\n")
+        return 2
+    return 1 if any(row.verdict == "OVER" for row in rows) else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as failed:
+        sys.exit(f"what was to be measured does not work: {failed}")
