@@ -1,0 +1,53 @@
+# Everything that is set up lies in .venv (development) and .demo (the demonstration), both safe to delete.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types imports unit schemas docs benchmarks clean
+
+help:
+	@echo 'make demo         train and evaluate a real model on real data, from nothing'
+	@echo 'make test         lint, types, import contract and every test, on the engines that this machine has'
+	@echo 'make generate     write schemas/ and docs/reference/ anew from the code'
+	@echo 'make benchmarks   measure what the README claims'
+	@echo 'make clean        remove what the other targets set up'
+
+demo:
+	@PYTHON='$(PYTHON)' sh examples/demo.sh
+
+test: lint types imports unit
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+imports: $(VENV)/.ready
+	$(BIN)/lint-imports
+
+PYTEST_ARGUMENTS ?= -n auto
+
+unit: $(VENV)/.ready
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGUMENTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+generate: $(VENV)/.ready
+	$(BIN)/python docs/generate.py
+
+benchmarks: $(VENV)/.ready
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo 'cube needs Python 3.10 or newer; name one with make PYTHON=python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[local]' --group dev
+	@touch $@
