@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from processes import Call
 
-__all__ = ["Cases", "NoDocker"]
+__all__ = ["Cases", "NoEngine"]
 
 ROOT = Path(__file__).resolve().parent.parent
 HELLO = ROOT / "examples" / "hello_world"
@@ -29,8 +30,8 @@ tasks:
 """
 
 
-class NoDocker(Exception):
-    """Docker cannot be used here, with the reason."""
+class NoEngine(Exception):
+    """An engine cannot be used here, with the reason."""
 
 
 class Cases:
@@ -66,7 +67,7 @@ class Cases:
 
     @cached_property
     def docker_run(self) -> Call:
-        """A task that does nothing, in an image that is there. Raises NoDocker."""
+        """A task that does nothing, in an image that is there. Raises NoEngine."""
         _provide_image(self.environment)
         text = TRIVIAL.format(carrier=f"docker: {{image: '{IMAGE}', build_strategy: pull}}", entrypoint="")
         return self._run(self._write("docker", text), "docker")
@@ -75,6 +76,45 @@ class Cases:
     def docker_by_hand(self) -> Call:
         """The identical `docker run`: taken from the plan, so that no flag is missing."""
         return self._by_hand(self.docker_run)
+
+    @cached_property
+    def singularity_run(self) -> Call:
+        """The same task in a SIF file that is there, made of the same image."""
+        _provide_image(self.environment)
+        image = self.directory / "true.sif"
+        archive = str(self.directory / "true.tar")
+        save = ["docker", "save", "--output", archive, IMAGE]
+        convert = ["apptainer", "build", str(image), f"docker-archive:{archive}"]
+        for argv in (save, convert):
+            subprocess.run(argv, env=dict(self.environment), check=True, capture_output=True)
+        text = TRIVIAL.format(carrier=f"singularity: {{image: '{image}'}}", entrypoint="")
+        return self._run(self._write("singularity", text), "singularity")
+
+    @cached_property
+    def singularity_by_hand(self) -> Call:
+        """The identical `apptainer run`."""
+        return self._by_hand(self.singularity_run)
+
+    @cached_property
+    def podman_run(self) -> Call:
+        """A task that does nothing, in an image that Podman has. Raises NoEngine."""
+        _provide_image(self.environment, "podman")
+        text = TRIVIAL.format(carrier=f"docker: {{image: '{IMAGE}', build_strategy: pull}}", entrypoint="")
+        return self._run(self._write("podman", text), "podman")
+
+    @cached_property
+    def podman_by_hand(self) -> Call:
+        """The identical `podman run`."""
+        return self._by_hand(self.podman_run)
+
+    @cached_property
+    def sandbox_run(self) -> Call:
+        """The task of `docker_run`, in the same image, unpacked by the first run. Raises NoEngine."""
+        if shutil.which("bwrap") is None:
+            raise NoEngine("there is no `bwrap` command")
+        _provide_image(self.environment)
+        text = TRIVIAL.format(carrier=f"docker: {{image: '{IMAGE}', build_strategy: pull}}", entrypoint="")
+        return self._run(self._write("sandbox", text), "sandbox")
 
     @cached_property
     def local_run(self) -> Call:
@@ -116,24 +156,24 @@ class Cases:
         raise AssertionError("the plan has no task")
 
 
-def _provide_image(environment: Mapping[str, str]) -> None:
+def _provide_image(environment: Mapping[str, str], engine: str = "docker") -> None:
     """Build the image unless it is there: the base with /bin/true as its entrypoint."""
     recipe = f'FROM {BASE}\nENTRYPOINT ["/bin/true"]\n'
     try:
-        if _docker(environment, "version").returncode:
-            raise NoDocker("its daemon does not answer")
-        if _docker(environment, "image", "inspect", IMAGE).returncode == 0:
+        if _engine(environment, engine, "info").returncode:
+            raise NoEngine(f"`{engine} info` fails")
+        if _engine(environment, engine, "image", "inspect", IMAGE).returncode == 0:
             return
-        built = _docker(environment, "build", "--quiet", "--tag", IMAGE, "-", given=recipe)
+        built = _engine(environment, engine, "build", "--quiet", "--tag", IMAGE, "-", given=recipe)
     except FileNotFoundError:
-        raise NoDocker("there is no `docker` command") from None
+        raise NoEngine(f"there is no `{engine}` command") from None
     if built.returncode:
-        raise NoDocker(f"an image could not be built from {BASE}: {built.stderr.strip().splitlines()[-1]}")
+        raise NoEngine(f"an image could not be built from {BASE}: {built.stderr.strip().splitlines()[-1]}")
 
 
-def _docker(
-    environment: Mapping[str, str], *words: str, given: str | None = None
+def _engine(
+    environment: Mapping[str, str], engine: str, *words: str, given: str | None = None
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["docker", *words], env=dict(environment), input=given, capture_output=True, text=True, check=False
+        [engine, *words], env=dict(environment), input=given, capture_output=True, text=True, check=False
     )

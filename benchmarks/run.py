@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--only NAME] [--runs N] [--json FILE]
 
-Exits with 1 when a figure is over its reach, and with 2 when Docker cannot be used, so that its rows are empty.
+Exits with 1 when a figure is over its reach, and with 2 when an engine cannot be used, so that its rows are empty.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from cases import Cases, NoDocker
+from cases import Cases, NoEngine
 from processes import Call, Failed, pairs, peak_mib, spread
 
 Kind = Literal["cpu ratio", "wall ratio", "added cpu", "peak"]
@@ -69,6 +69,14 @@ FIGURES = (
         calls=lambda cases: (cases.docker_run, cases.docker_by_hand),
     ),
     Figure(
+        name="singularity",
+        what="`cube run` of a trivial task in a SIF file",
+        against="the identical `apptainer run`, wall",
+        reach=1.7,
+        kind="wall ratio",
+        calls=lambda cases: (cases.singularity_run, cases.singularity_by_hand),
+    ),
+    Figure(
         name="memory",
         what="the same, peak memory of cube",
         against="",
@@ -76,6 +84,22 @@ FIGURES = (
         kind="peak",
         calls=lambda cases: (cases.docker_run, cases.docker_run),
         share=0.25,
+    ),
+    Figure(
+        name="podman",
+        what="`cube run` of a trivial podman task",
+        against="the identical `podman run`, wall",
+        reach=1.4,
+        kind="wall ratio",
+        calls=lambda cases: (cases.podman_run, cases.podman_by_hand),
+    ),
+    Figure(
+        name="sandbox",
+        what="`cube run` of the same in a sandbox",
+        against="the identical `docker run`, wall",
+        reach=0.6,
+        kind="wall ratio",
+        calls=lambda cases: (cases.sandbox_run, cases.docker_by_hand),
     ),
     Figure(
         name="local",
@@ -99,13 +123,13 @@ class Measured:
     quartiles: tuple[float, float, float] | None = None
     """Lower, median, upper; None where it could not be measured."""
     shown: str = ""
-    verdict: Literal["ok", "OVER", "no docker"] = "no docker"
+    verdict: Literal["ok", "OVER", "no engine"] = "no engine"
     ours_ms: float | None = None
     theirs_ms: float | None = None
 
 
 def measure(figure: Figure, cases: Cases, runs: int) -> Measured:
-    """Measure one figure. Raises NoDocker, or Failed when a process that should succeed does not."""
+    """Measure one figure. Raises NoEngine, or Failed when a process that should succeed does not."""
     ours, theirs = figure.calls(cases)
     runs = max(3, round(runs * figure.share))
     if figure.kind == "peak":
@@ -169,7 +193,7 @@ def main() -> int:
     given = parser.parse_args()
 
     rows: list[Measured] = []
-    without_docker = ""
+    without_engine = ""
     with tempfile.TemporaryDirectory(prefix="cube-benchmarks-") as directory:
         cases = Cases(directory)
         for figure in FIGURES:
@@ -178,8 +202,8 @@ def main() -> int:
             sys.stderr.write(f"measuring {figure.name} ...\n")
             try:
                 rows.append(measure(figure, cases, given.runs))
-            except NoDocker as reason:
-                without_docker = f"Docker cannot be used here: {reason}; its figures were not measured"
+            except NoEngine as reason:
+                without_engine = f"{figure.name} was not measured: {reason}"
                 reach = f"<= {_with_unit(figure.reach, figure.kind)}"
                 rows.append(Measured(name=figure.name, what=figure.what, against=figure.against, reach=reach))
 
@@ -189,8 +213,8 @@ def main() -> int:
     if given.json:
         with open(given.json, "w", encoding="utf-8") as file:
             json.dump([asdict(row) for row in rows], file, indent=2)
-    if without_docker:
-        sys.stderr.write(f"{without_docker}\n")
+    if without_engine:
+        sys.stderr.write(f"{without_engine}\n")
         return 2
     return 1 if any(row.verdict == "OVER" for row in rows) else 0
 

@@ -4,7 +4,7 @@ import os
 
 from mlcube.errors import CubeError
 
-__all__ = ["write"]
+__all__ = ["unnamed", "write"]
 
 
 def write(path: str, content: bytes, *, mode: int = 0o666, durable: bool = False) -> None:
@@ -27,3 +27,19 @@ def write(path: str, content: bytes, *, mode: int = 0o666, durable: bool = False
             raise
     except OSError as error:
         raise CubeError(f"`{path}` cannot be written: {error.strerror}") from error
+
+
+def unnamed(content: bytes) -> int:
+    """A descriptor from which the content can be read, and which no other process of the machine finds by a name."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("input")
+    else:
+        import tempfile
+
+        descriptor, path = tempfile.mkstemp()
+        os.unlink(path)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

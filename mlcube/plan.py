@@ -6,7 +6,22 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["Command", "Diagnosis", "Fail", "Plan", "SecretText", "Step", "Unless", "WriteFile", "command"]
+__all__ = [
+    "Command",
+    "Diagnosis",
+    "Fail",
+    "Job",
+    "Pipe",
+    "Plan",
+    "SecretText",
+    "Step",
+    "Unless",
+    "WriteFile",
+    "command",
+]
+
+PAUSES = (1.0, 4.0, 10.0)
+"""How long to wait before a command whose connection failed is tried again, in seconds."""
 
 
 class SecretText(msgspec.Struct, frozen=True, tag="secret"):
@@ -29,9 +44,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
     """What it prints is of no interest unless it fails."""
     hint: str | None = None
     """What to do when it fails."""
+    input: str | SecretText | None = None
+    """What it reads; None: nothing."""
+    transient: tuple[int, ...] = ()
+    """Statuses that mean that a connection failed, not the command: it is then tried again, a few times."""
 
     def script(self) -> str:
-        """As one line of POSIX shell."""
+        """As one line of POSIX shell; a few lines if it is to be tried again."""
         words = list(self.argv)
         settings = [f"{key}={value}" for key, value in self.environment.items()]
         text = shlex.join(words)
@@ -42,6 +61,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
             text += " >/dev/null"
         if self.directory:
             text = f"(cd {shlex.quote(self.directory)} && {text})"
+        if self.input is not None:
+            text = f"{_printing(self.input)} | {text}"
+        if self.transient:
+            text = _again(text, self.transient)
         if self.hint:
             text += f" || {{ status=$?; printf '%s\\n' {shlex.quote(f'hint: {self.hint}')} >&2; exit $status; }}"
         return text
@@ -55,10 +78,24 @@ class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", omit_def
 
     def script(self) -> str:
         """As one line of POSIX shell."""
-        target = shlex.quote(self.path)
-        if isinstance(self.text, SecretText):
-            return f'(umask 077 && printf %s "${{{self.text.name}}}" > {target})'
-        return f"printf %s {shlex.quote(self.text)} > {target}"
+        text = f"{_printing(self.text)} > {shlex.quote(self.path)}"
+        return f"(umask 077 && {text})" if isinstance(self.text, SecretText) else text
+
+
+class Pipe(msgspec.Struct, frozen=True, kw_only=True, tag="pipe", omit_defaults=True):
+    """Two commands, of which the second reads what the first prints. Both must succeed."""
+
+    source: Command
+    target: Command
+    transient: tuple[int, ...] = ()
+    """Statuses of either that mean that a connection failed: both are then tried again, a few times."""
+
+    def script(self) -> str:
+        """As POSIX shell; the first one's failure reaches the second as an end that comes too early."""
+        source, target = f"{{ {self.source.script()}; }}", f"{{ {self.target.script()}; }} >&4"
+        text = f"{{ {source} || echo failed >&3; }} | {{ {target} || echo failed >&3; }}"
+        text = f'{{ [ -z "$( {{ {text}; }} 3>&1 )" ]; }} 4>&1'
+        return _again(text, (*self.transient, 1)) if self.transient else text
 
 
 class Fail(msgspec.Struct, frozen=True, kw_only=True, tag="fail", omit_defaults=True):
@@ -101,7 +138,7 @@ class Unless(msgspec.Struct, frozen=True, kw_only=True, tag="unless", omit_defau
         )
 
 
-Step = Command | WriteFile | Unless | Fail
+Step = Command | WriteFile | Pipe | Unless | Fail
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit_defaults=True):
@@ -110,6 +147,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit
     probe: Command
     message: str
     hint: str | None = None
+    status: int | None = None
+    """What is no failure of the task's own, as a time limit, is the error that has this exit status."""
 
     def script(self) -> str:
         """As one line of POSIX shell."""
@@ -117,12 +156,33 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit
         return f"[ -z \"$({self.probe.script()} 2>/dev/null)\" ] || printf '%s\\n' {shlex.join(lines)} >&2"
 
 
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job", omit_defaults=True):
+    """A task that runs apart from the process that started it, so that a connection may fail without harming it."""
+
+    start: Command
+    """Starts it, and returns. A second one finds the first, and does nothing."""
+    follow: Command
+    """Gets two numbers as further words: how many bytes of output and of errors are known already. Prints what comes
+    after them, until the task has ended, and ends with the task's status."""
+    status: Command
+    """Prints the task's exit status once it has ended; before, nothing."""
+    lost: tuple[int, ...] = ()
+    """Statuses of `follow` that mean that the connection failed; the task runs on, and is followed again."""
+    timed: bool = False
+    """Its time limit is kept where it runs: what it waits for there does not count."""
+
+    def script(self) -> str:
+        """As POSIX shell that follows it once."""
+        whole = msgspec.structs.replace(self.follow, argv=(*self.follow.argv, "0", "0"))
+        return f"{{ {self.start.script()}; }} && {whole.script()}"
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The steps that a runner wants performed for an invocation."""
 
     steps: tuple[Step, ...] = ()
     """Performed in order; the first that fails ends the plan with its status."""
-    task: Command | None = None
+    task: Command | Job | None = None
     """The step that runs the task, after `steps`: its output is the task's, its status is the run's."""
     after: tuple[Step, ...] = ()
     """Performed after a task that succeeded."""
@@ -137,11 +197,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kill: Command | None = None
     """Ends the task at once. None: the task's own process is killed."""
 
-    def script(self) -> str:
-        """This plan as a POSIX shell script that does the same."""
+    def script(self, *, reasons_in: str | None = None) -> str:
+        """This plan as a POSIX shell script that does the same.
+
+        With `reasons_in`, a directory, what diagnoses find is not told, but kept there: in `reason.0` and so on.
+        """
         body = [*(step.script() for step in self.steps)]
         if self.task:
-            reasons = "".join(f"{diagnosis.script()}; " for diagnosis in self.diagnoses)
+            reasons = "".join(
+                _kept(diagnosis, f"{reasons_in}/reason.{number}") if reasons_in else f"{diagnosis.script()}; "
+                for number, diagnosis in enumerate(self.diagnoses)
+            )
             ending = f" || {{ status=$?; {reasons}exit $status; }}" if reasons else ""
             body.append(self.task.script() + ending)
         body += [step.script() for step in self.after]
@@ -152,7 +218,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "\n".join(body)
 
     @property
-    def commands(self) -> tuple[Step, ...]:
+    def commands(self) -> tuple[Step | Job, ...]:
         """Every step in the order in which a run without trouble performs it."""
         return (*self.steps, *([self.task] if self.task else []), *self.after, *self.always)
 
@@ -160,6 +226,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def command(*argv: str, quiet: bool = False) -> Command:
     """A command that inherits everything."""
     return Command(argv=argv, quiet=quiet)
+
+
+def _kept(diagnosis: Diagnosis, path: str) -> str:
+    return f"{{ {diagnosis.probe.script()}; }} >{shlex.quote(path)} 2>/dev/null || :; "
+
+
+def _printing(text: str | SecretText) -> str:
+    word = f'"${{{text.name}}}"' if isinstance(text, SecretText) else shlex.quote(text)
+    return f"printf %s {word}"
+
+
+def _again(text: str, statuses: tuple[int, ...]) -> str:
+    """Tried again while its status is one of these; as often as `execute` does."""
+    pauses = " ".join(f"{seconds:g}" for seconds in PAUSES)
+    transient = "|".join(f"*,{status}" for status in statuses)
+    return (
+        f"{{ for pause in {pauses} end; do\n  status=0; {text} || status=$?\n"
+        f"  case $pause,$status in end,*) break ;; {transient}) sleep $pause ;; "
+        f"*) break ;; esac\ndone; (exit $status); }}"
+    )
 
 
 def _never_failing(steps: tuple[Step, ...]) -> str:

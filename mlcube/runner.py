@@ -7,9 +7,21 @@ import msgspec
 
 from mlcube.errors import UsageError, did_you_mean
 from mlcube.invocation import Invocation
-from mlcube.plan import Plan
+from mlcube.plan import Command, Plan
 
-__all__ = ["GROUP", "ORDER", "Answer", "Fact", "Host", "Runner", "candidates", "find", "installed"]
+__all__ = [
+    "GROUP",
+    "ORDER",
+    "Answer",
+    "Fact",
+    "Host",
+    "Runner",
+    "Transfer",
+    "built_in",
+    "candidates",
+    "find",
+    "installed",
+]
 
 GROUP = "mlcube.runners"
 """The entry-point group of every runner, ours and anyone's."""
@@ -20,6 +32,11 @@ ORDER = ("docker", "podman", "singularity", "sandbox", "local")
 _BUILT_IN = {
     "docker": "mlcube_runners.docker:DockerRunner",
     "local": "mlcube_runners.local:LocalRunner",
+    "podman": "mlcube_runners.podman:PodmanRunner",
+    "sandbox": "mlcube_runners.sandbox:SandboxRunner",
+    "singularity": "mlcube_runners.singularity:SingularityRunner",
+    "slurm": "mlcube_runners.slurm:SlurmRunner",
+    "ssh": "mlcube_runners.ssh:SshRunner",
 }
 """So that a built-in runner is found without importlib.metadata, which costs 40 ms."""
 
@@ -44,6 +61,17 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """Variables of the caller's environment that change the answer, as DOCKER_HOST does."""
     files: tuple[str, ...] = ()
     """Files whose change changes the answer; `~` is understood."""
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """How an image gets from one host to another: a runner may have a method `transfer(invocation, host)` for it."""
+
+    probe: Command
+    """Succeeds where the image is."""
+    save: Command
+    """Prints it."""
+    load: Command
+    """Reads it."""
 
 
 Host = Mapping[str, Any]
@@ -113,6 +141,11 @@ def find(name: str) -> type[Runner]:
             ) from error
         return runner
     raise UsageError(f"no runner is named `{name}`", hint=did_you_mean(name, installed()))
+
+
+def built_in() -> tuple[str, ...]:
+    """The runners that come with mlcube: engines in the order in which they are asked, then placements."""
+    return (*candidates(), *sorted(name for name in _BUILT_IN if name not in ORDER))
 
 
 def candidates() -> tuple[str, ...]:

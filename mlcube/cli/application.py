@@ -131,7 +131,8 @@ def _command(name: str) -> Any:
     module = import_module(f"mlcube.cli.{name.replace('-', '_')}")
     for_typer(module.command)
     application = typer.Typer(add_completion=False, **_FRAME)
-    application.command(name, help=module.command.__doc__, epilog=module.EXAMPLE, context_settings=_CONTEXT)(
+    context = {**_CONTEXT, **getattr(module, "CONTEXT", {})}
+    application.command(name, help=module.command.__doc__, epilog=module.EXAMPLE, context_settings=context)(
         module.command
     )
     return typer.main.get_command(application)

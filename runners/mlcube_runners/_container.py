@@ -11,6 +11,7 @@ __all__ = [
     "device_list",
     "entrypoint_argument",
     "environment_arguments",
+    "full_name",
     "image_problem",
     "label_arguments",
     "limit_arguments",
@@ -87,6 +88,18 @@ def entrypoint_argument(invocation: Invocation) -> Iterator[str]:
 def command_words(invocation: Invocation) -> tuple[str, ...]:
     """What stands after the image: the entrypoint's further words, then the arguments."""
     return (*invocation.entrypoint[1:], *(str(word) for word in invocation.arguments))
+
+
+def full_name(image: str) -> str:
+    """The name with the registry that cubes mean when they name none. Not every tool knows it: some search, or ask.
+
+    >>> full_name("python:3.11"), full_name("example.org/a"), full_name("mlcommons/hello_world")
+    ('docker.io/library/python:3.11', 'example.org/a', 'docker.io/mlcommons/hello_world')
+    """
+    first, slash, _ = image.partition("/")
+    if not slash:
+        return f"docker.io/library/{image}"
+    return image if "." in first or ":" in first or first == "localhost" else f"docker.io/{image}"
 
 
 def image_problem(invocation: Invocation) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ def cube(*words: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize(
     "platform",
-    [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("local", "docker")],
+    [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("local", "docker", "singularity")],
 )
 def test_digits_learns_to_read(platform: str, tmp_path: Path) -> None:
     tasks = "--task=prepare,train,evaluate"
@@ -40,11 +40,13 @@ def test_digits_learns_to_read(platform: str, tmp_path: Path) -> None:
     assert {path.stat().st_uid for path in written} == {os.getuid()}
 
 
-@pytest.mark.engine("docker")
-def test_hello_world_greets_whoever_the_file_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "platform", [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("docker", "singularity")]
+)
+def test_hello_world_greets_whoever_the_file_names(platform: str, tmp_path: Path) -> None:
     (tmp_path / "names").mkdir()
     (tmp_path / "names" / "zoe.txt").write_text("Zoë\n")
-    here = ("--mlcube=examples/hello_world", "--platform=docker", f"--workspace={tmp_path}")
+    here = ("--mlcube=examples/hello_world", f"--platform={platform}", f"--workspace={tmp_path}")
     done = cube("run", *here, "--task=hello,bye", "name=names/zoe.txt", "chat=chats/zoe.txt")
     assert done.returncode == 0, done.stderr
     assert "Zoë" in (tmp_path / "chats" / "zoe.txt").read_text()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +54,20 @@ class Carrier:
     @property
     def contained(self) -> bool:
         """Whether the task runs in a container."""
-        return self.name != "local"
+        return self.engine != "local"
+
+    @property
+    def engine(self) -> str:
+        """The innermost runner: the one that starts the task."""
+        return self.name.rstrip(")").rpartition("(")[2]
+
+    def there(self, invocation: Invocation) -> Invocation:
+        """The invocation as the engine gets it, on another host perhaps."""
+        if not self.name.startswith("ssh("):
+            return invocation
+        from mlcube_runners._staging import stage
+
+        return stage(invocation, f"{self.host['far']['root']}/runs/{invocation.run_id}").invocation
 
     def invocation(self, *arguments: str | Word, do: str = "", **changes: Any) -> Invocation:
         python = PythonEnvironment(version=">=3.8", source=str(PROBE), image=self.image)
@@ -138,10 +152,25 @@ class Carrier:
     def remains(self, invocation: Invocation) -> list[str]:
         """What is still there of a run that has ended."""
         left = [path for path in (invocation.scratch, f"{invocation.scratch}.secrets") if os.path.exists(path)]
-        left += [path for path in (f"{invocation.scratch}.context",) if os.path.exists(path)]
-        if self.name == "docker":
-            argv = ["docker", "ps", "--all", "--quiet", f"--filter=label=io.mlcube.run={invocation.run_id}"]
+        left += [
+            path
+            for path in (f"{invocation.scratch}{end}" for end in (".context", ".podman", ".sandbox"))
+            if os.path.exists(path)
+        ]
+        if self.name.startswith("ssh("):
+            left += [path for path in (os.path.dirname(self.there(invocation).scratch),) if os.path.exists(path)]
+        if "slurm" in self.name:
+            argv = ["squeue", "--noheader", f"--name=cube-{invocation.run_id}"]
+            for _ in range(20):  # Slurm takes a moment to note that a job has ended
+                if not (jobs := subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()):
+                    break
+                time.sleep(0.25)
+            left += jobs
+        if self.engine in ("docker", "podman"):
+            argv = [self.engine, "ps", "--all", "--quiet", f"--filter=label=io.mlcube.run={invocation.run_id}"]
             left += subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+        if self.engine == "singularity":
+            left += _orphaned_mounts()
         return left + _processes(f"CUBE_RUN_ID={invocation.run_id}".encode())
 
 
@@ -152,4 +181,17 @@ def _processes(variable: bytes) -> list[str]:
         with suppress(OSError):  # gone by now, or somebody else's
             if variable in (process / "environ").read_bytes().split(b"\0"):
                 found.append(f"process {process.name}")
+    return found
+
+
+def _orphaned_mounts() -> list[str]:
+    """Processes of the caller that serve the files of a container whose engine has gone."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            _, name, rest = (process / "stat").read_text().replace("(", ")").split(")", 2)
+            leader = rest.split()[3]
+            ours = name in ("squashfuse", "squashfuse_ll", "fuse-overlayfs") and process.stat().st_uid == os.getuid()
+            if ours and not Path("/proc", leader).exists():
+                found.append(f"process {process.name} ({name})")
     return found

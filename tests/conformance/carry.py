@@ -5,18 +5,28 @@ carry.py INVOCATION RUNNER HOST
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from mlcube.errors import CubeError
 from mlcube.execute import Execution
 from mlcube.invocation import Invocation
-from mlcube.runner import find
+from mlcube.runner import Runner, find
 from mlcube.running import plans
 from mlcube.signals import catching
 
+
+def made(name: str, options: dict[str, Any]) -> Runner:
+    """The runner of that name, as `ssh(docker)`, with the options that it had."""
+    outer, _, inner = name.partition("(")
+    if not inner:
+        return msgspec.convert(options, find(outer))
+    return find(outer)(**{**options, "inner": made(inner[:-1], options["inner"])})
+
+
 invocation = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Invocation)
-runner = msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=find(Path(sys.argv[2]).stem))
+runner = made(Path(sys.argv[2]).stem, msgspec.json.decode(Path(sys.argv[2]).read_bytes()))
 host = msgspec.json.decode(Path(sys.argv[3]).read_bytes())
 prepare, run = plans(invocation, runner, host)
 try:

@@ -1,6 +1,7 @@
 """Every test here gets every runner in turn; docs/reference/conformance.md says what the numbers mean."""
 
 import functools
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +12,23 @@ import pytest
 from mlcube.host import gather
 from mlcube.runner import Runner, find
 from tests.conformance.carrier import Carrier
+from tests.conftest import SSH_CONFIG
 
-RUNNERS = ("docker", "local")
+RUNNERS = ("docker", "podman", "singularity", "sandbox", "local")
+COMPOSITIONS = ("ssh(docker)", "ssh(local)", "slurm(local)", "slurm(docker)", "ssh(slurm(local))")
+"""Placements around engines; each is held to the same promises."""
+
+SIF_CACHE = os.path.expanduser("~/.cache/mlcube-tests/images")
+"""Images are converted once for all sessions of tests, which takes half a minute for each."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.engine(name)) for name in RUNNERS])
+def _needing(name: str) -> Any:
+    """A parameter that needs every engine in its name."""
+    parts = name.rstrip(")").split("(")
+    return pytest.param(name, marks=[pytest.mark.engine(part) for part in parts])
+
+
+@pytest.fixture(params=[_needing(name) for name in (*RUNNERS, *COMPOSITIONS)])
 def runner_name(request: pytest.FixtureRequest) -> str:
     """Every runner in turn."""
     return str(request.param)
@@ -32,14 +45,21 @@ def carrier(runner_name: str, environments: Path, tmp_path: Path, base_image: st
     """The probe, in a directory whose name needs quoting."""
     place = tmp_path / "a place, it's"
     place.mkdir()
-    options = {"python": sys.executable, "environments": str(environments)} if runner_name == "local" else {}
-    runner = _runner(runner_name, tuple(options.items()))
+    runner = _runner(runner_name, environments)
     return Carrier(runner_name, runner, _host(runner_name, runner), place, base_image)
 
 
 @functools.cache
-def _runner(name: str, options: tuple[tuple[str, str], ...]) -> Runner:
-    return find(name)(**dict(options))
+def _runner(name: str, environments: Path) -> Runner:
+    outer, _, inner = name.partition("(")
+    options: dict[str, Any] = {
+        "local": {"python": sys.executable, "environments": str(environments)},
+        "singularity": {"cache": SIF_CACHE},
+        "ssh": {"host": "engine-host", "config": SSH_CONFIG, "root": str(environments.parent / "far away")},
+    }.get(outer, {})
+    if inner:
+        options["inner"] = _runner(inner[:-1], environments)
+    return find(outer)(**options)
 
 
 _HOSTS: dict[str, Mapping[str, Any]] = {}

@@ -144,7 +144,7 @@ def stopped(carrier: Carrier, invocation: Invocation, *numbers: signal.Signals) 
     """Start it, wait until the task is at work, send the signals, and give the status."""
     process = carrier.start(invocation)
     deadline = time.monotonic() + 60
-    while not os.path.exists(carrier.out / "started"):
+    while not os.path.exists(f"{carrier.there(invocation).mounts[0].source}/started"):
         assert process.poll() is None, (carrier.place / "carried").read_text()
         assert time.monotonic() < deadline, (carrier.place / "carried").read_text()
         time.sleep(0.05)

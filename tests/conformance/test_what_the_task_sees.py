@@ -72,7 +72,8 @@ def test_3_home_and_temporary_files_are_the_run_s_own(carrier: Carrier, way: str
     )
     invocation = carrier.invocation(do=do)
     seen = carrier.performed(way, invocation)
-    home, temporary = ("/tmp/home", "/tmp") if carrier.contained else (f"{invocation.scratch}/home", invocation.scratch)
+    there = carrier.there(invocation)
+    home, temporary = ("/tmp/home", "/tmp") if carrier.contained else (f"{there.scratch}/home", there.scratch)
     assert seen.stdout == f"{home} {temporary}\n", seen
     assert carrier.remains(invocation) == []
 

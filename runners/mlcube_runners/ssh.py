@@ -1,0 +1,313 @@
+"""SSH: another runner's plan, performed on another host, over one connection that may fail."""
+
+import os.path
+import shlex
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from mlcube.errors import Refused
+from mlcube.invocation import Invocation
+from mlcube.plan import Command, Diagnosis, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile, command
+from mlcube.runner import Fact, Host, Runner, Transfer
+from mlcube_runners._connection import KILLED, LOST, Connection, control_directory
+from mlcube_runners._far_host import facts_there, far_fact, near_fact, unreachable
+from mlcube_runners._job import JOB, secret_files, task_script
+from mlcube_runners._staging import Parcel, Staging, stage
+
+__all__ = ["SshRunner"]
+
+_OWN_DIRECTORY = 'mkdir -p -m 700 "$1" && [ -O "$1" ] && [ ! -L "$1" ]'
+_NOT_HERE = '! "$@" >/dev/null 2>&1'
+_EMPTY = '[ -d "$1" ] && [ -z "$(ls -A "$1")" ]'
+_NONE_THERE = 'for path do [ ! -e "$path" ] || exit 1; done'
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshRunner:
+    """Runs tasks on another host, in what another platform calls its containers or environments."""
+
+    requires: ClassVar[tuple[str, ...]] = ("ssh",)
+
+    host: Annotated[str, msgspec.Meta(description="The host, as `ssh` knows it.")]
+    inner: Annotated[Runner, msgspec.Meta(description="The platform that runs the task there.")]
+    user: Annotated[str | None, msgspec.Meta(description="Who to be there. Else as `ssh` is configured.")] = None
+    port: Annotated[int | None, msgspec.Meta(description="Its port. Else as `ssh` is configured.")] = None
+    identity_file: Annotated[str | None, msgspec.Meta(description="A private key, besides those of the agent.")] = None
+    config: Annotated[str | None, msgspec.Meta(description="A configuration file instead of `~/.ssh/config`.")] = None
+    root: Annotated[
+        str | None,
+        msgspec.Meta(description="The directory there in which runs have theirs. Else `~/.cache/mlcube`."),
+    ] = None
+
+    def facts(self) -> tuple[Fact, ...]:
+        """Of this host a little; of the other one what the inner runner must know, asked there."""
+        connection = self._connection({})
+        return near_fact(connection), far_fact(connection, self.root, self.inner.facts())
+
+    def unusable(self, host: Host) -> tuple[str, str] | None:
+        """It cannot be reached, or the inner runner cannot be used there."""
+        if reason := unreachable(self._connection({}), host):
+            return reason
+        reason = self.inner.unusable(facts_there(host))
+        return (f"on `{self.host}`: {reason[0]}", reason[1]) if reason else None
+
+    def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
+        """What the inner runner refuses there."""
+        reason = self.inner.refuses(self._staging(invocation, host).invocation, facts_there(host))
+        return (f"on `{self.host}`: {reason[0]}", reason[1]) if reason else None
+
+    def prepare(self, invocation: Invocation, host: Host) -> Plan:
+        """Make the image available there; one that is only here is sent."""
+        plan = self.inner.prepare(self._staging(invocation, host).invocation, facts_there(host))
+        return self._carried(plan, invocation, host)
+
+    def configure(self, invocation: Invocation, host: Host) -> Plan:
+        """The same on the user's demand."""
+        plan = self.inner.configure(self._staging(invocation, host).invocation, facts_there(host))
+        return self._carried(plan, invocation, host)
+
+    def run(self, invocation: Invocation, host: Host) -> Plan:
+        """Send what the task reads, have it run, follow it, and bring back what it wrote."""
+        if refusal := self.refuses(invocation, host):
+            raise Refused(refusal[0], hint=refusal[1])
+        connection, staging = self._connection(host), self._staging(invocation, host)
+        inner = self.inner.run(staging.invocation, facts_there(host))
+        rsync = self._both_have_rsync(host)
+        parcels = (*staging.parcels, *staging.named(inner.script()))
+        returned = f"{invocation.scratch}/returned"
+        directory = shlex.quote(staging.directory)
+        # A run that never began has nothing to bring back.
+        nothing = connection.script(f"[ -e {directory}/started ] || {_removal(staging.directory)}", quiet=True)
+
+        def back(last: str) -> Unless:
+            """Once everything is here, and only then, nothing remains there."""
+            fetched = (connection.fetch(each, rsync) for each in parcels if each.back is not None)
+            remove = connection.script(last + _removal(staging.directory), quiet=True)
+            return Unless(
+                probe=command("test", "-e", returned),
+                steps=(*fetched, remove, Command(argv=("touch", "--", returned))),
+            )
+
+        job = self._job(inner, staging, connection)
+        always = _never_failing(inner.always) if isinstance(inner.task, Job) else ""
+        otherwise = _never_failing(inner.otherwise) if isinstance(inner.task, Job) else ""
+        return Plan(
+            steps=(
+                *self._own_directory(connection),
+                self._lay_out(inner, staging, connection),
+                *(self._sent(each, connection, rsync) for each in parcels),
+                *self._secrets(inner, staging, connection),
+            ),
+            task=msgspec.structs.replace(job, start=connection.script(job.start.script(), quiet=True)),
+            after=(back(always),),
+            diagnoses=tuple(self._diagnoses(inner, staging, connection)),
+            otherwise=(nothing, back(otherwise + always)),
+            stop=connection.script(_control(inner, staging, "stop"), quiet=True),
+            kill=connection.script(_control(inner, staging, "kill"), quiet=True),
+        )
+
+    def identify(self, invocation: Invocation, host: Host) -> Fact | None:
+        """Which image it is there."""
+        fact = self.inner.identify(self._staging(invocation, host).invocation, facts_there(host))
+        if fact is None:
+            return None
+        return Fact(name=fact.name, argv=self._connection(host).ssh(*fact.argv), parse=fact.parse)
+
+    # The job
+
+    def _job(self, inner: Plan, staging: Staging, connection: Connection) -> Job:
+        """Started and followed through the connection; its `start` is what is to be done there."""
+        mark = f"mkdir -p {shlex.quote(staging.directory)}/started"
+        if isinstance(inner.task, Job):
+            there = inner.task
+            start = f"{mark}\n{there.start.script()}"
+            follow, status, timed = there.follow.argv, there.status.argv, there.timed
+        else:
+            script = (f"{staging.directory}/job",)
+            start = shlex.join(("sh", *script, "start"))
+            follow, status, timed = ("sh", *script, "follow"), ("sh", *script, "status"), False
+        return Job(
+            start=Command(argv=("sh", "-c", start)),
+            follow=Command(argv=connection.ssh(*follow)),
+            status=Command(argv=connection.ssh(*status)),
+            lost=(*LOST, *KILLED),
+            timed=timed,
+        )
+
+    def _lay_out(self, inner: Plan, staging: Staging, connection: Connection) -> Command:
+        """Everything but data, in one go."""
+        directory, invocation = staging.directory, staging.invocation
+        folders = [f"{invocation.scratch}/home", *(each.target for each in (*staging.parcels, *staging.code))]
+        folders += [each.staged.rpartition("/")[0] for each in invocation.parameters if each.staged]
+        steps: list[Step] = [
+            command("mkdir", "-p", "-m", "700", "--", directory),
+            command("mkdir", "-p", "--", *dict.fromkeys(folders)),
+        ]
+        if isinstance(inner.task, Job):
+            steps += (step for step in inner.steps if not _is_secret(step))
+        else:
+            steps.append(WriteFile(path=f"{directory}/job", text=JOB))
+            steps.append(WriteFile(path=f"{directory}/task", text=task_script(inner, directory, invocation)))
+            for name, ending in (("stop", inner.stop), ("kill", inner.kill)):
+                if ending:
+                    steps.append(WriteFile(path=f"{directory}/{name}", text=ending.script()))
+        return connection.script("\n".join(step.script() for step in steps), quiet=True)
+
+    def _secrets(self, inner: Plan, staging: Staging, connection: Connection) -> list[Command]:
+        """Each by its own way through the connection."""
+        files = dict.fromkeys(secret_files(staging.invocation, staging.directory))
+        if isinstance(inner.task, Job):
+            mounted = {each.name for each in staging.invocation.secrets if each.mount}
+            files = dict.fromkeys(each for each in files if each[0] in mounted)
+            written = (step for step in inner.steps if isinstance(step, WriteFile))
+            files |= {(step.text.name, step.path): None for step in written if isinstance(step.text, SecretText)}
+        return [connection.write_secret(*each) for each in files]
+
+    def _sent(self, parcel: Parcel, connection: Connection, rsync: bool) -> Step:
+        """Nothing is started for what is empty, as the directories of outputs mostly are."""
+        if parcel.names:
+            paths = (os.path.join(parcel.source, name) for name in parcel.names)
+            probe = command("sh", "-c", _NONE_THERE, "sh", *paths)
+        else:
+            probe = command("sh", "-c", _EMPTY, "sh", parcel.source)
+        return Unless(probe=probe, steps=(connection.send(parcel, rsync),))
+
+    def _diagnoses(self, inner: Plan, staging: Staging, connection: Connection) -> list[Diagnosis]:
+        return [
+            msgspec.structs.replace(
+                diagnosis,
+                probe=Command(
+                    argv=connection.ssh(*diagnosis.probe.argv)
+                    if isinstance(inner.task, Job)
+                    else connection.ssh("cat", f"{staging.directory}/reason.{number}")
+                ),
+            )
+            for number, diagnosis in enumerate(inner.diagnoses)
+        ]
+
+    # Preparing
+
+    def _carried(self, plan: Plan, invocation: Invocation, host: Host) -> Plan:
+        connection, staging = self._connection(host), self._staging(invocation, host)
+        steps = [one for step in plan.steps for one in self._carried_step(step, invocation, staging, host)]
+        clean = _never_failing(plan.always)
+        end = f"{_end_preparing(staging.directory)}\n{clean}{_removal(staging.directory)}"
+        cleaned = (connection.script(end, quiet=True),)
+        told = "\n".join(step.script() for step in plan.steps)
+        return Plan(
+            steps=(*self._own_directory(connection), *steps),
+            otherwise=cleaned,
+            always=cleaned if staging.named(told) and not isinstance(plan.steps[0], Unless) else (),
+        )
+
+    def _carried_step(self, step: Step, invocation: Invocation, staging: Staging, host: Host) -> tuple[Step, ...]:
+        connection = self._connection(host)
+        there = (*self._code(step, staging, host), self._prepared(step, staging, connection))
+        if not isinstance(step, Unless):
+            return there
+        probe = connection.script(step.probe.script(), quiet=True)
+        remove = connection.script(_removal(staging.directory), quiet=True)
+        there = (*there, *((remove,) if len(there) > 1 else ()))
+        transfer = self._transfer(invocation, host)
+        if transfer is None:
+            return (Unless(probe=probe, steps=there, title=step.title),)
+        not_here = command("sh", "-c", _NOT_HERE, "sh", *transfer.probe.argv)
+        load = connection.ssh(*transfer.load.argv)
+        send = Pipe(source=transfer.save, target=Command(argv=load), transient=LOST)
+        title = f"sending the image `{invocation.image}` to `{self.host}`"
+        pulls = len(there) == 1
+        if pulls:  # the registry is nearer than this host, as a rule
+            first: Step = Unless(probe=there[0], steps=(Unless(probe=command("false"), steps=(send,), title=title),))  # type: ignore[arg-type]
+        else:
+            first = Unless(probe=command("false"), steps=(send,), title=title)
+        return (
+            Unless(
+                probe=probe,
+                title=f"{step.title} on `{self.host}`" if pulls and step.title else None,
+                steps=(
+                    Unless(probe=not_here, steps=(first,)),
+                    Unless(probe=probe, steps=there, title=None if pulls else step.title),
+                ),
+            ),
+        )
+
+    def _code(self, step: Step, staging: Staging, host: Host) -> tuple[Step, ...]:
+        """What the step needs of the cube's code."""
+        connection, parcels = self._connection(host), staging.named(step.script())
+        if not parcels:
+            return ()
+        folders = ("mkdir", "-p", "--", f"{staging.invocation.scratch}/home", *(each.target for each in parcels))
+        rsync = self._both_have_rsync(host)
+        return (connection.command(*folders), *(connection.send(each, rsync) for each in parcels))
+
+    def _prepared(self, step: Step, staging: Staging, connection: Connection) -> Command:
+        """A step there, which can be ended although its connection has gone."""
+        steps = step.steps if isinstance(step, Unless) else (step,)
+        hints = [each.hint for each in steps if isinstance(each, Command) and each.hint]
+        directory = shlex.quote(staging.directory)
+        begin = f"mkdir -p -m 700 {directory}\nps -o pgid= -p $$ >{directory}/preparing"
+        end = f"rm -f {directory}/preparing\nrmdir {directory} 2>/dev/null || :"
+        return connection.script(f"{begin}\n{step.script()}\n{end}", hint=hints[0] if hints else None)
+
+    def _transfer(self, invocation: Invocation, host: Host) -> Transfer | None:
+        """How an image gets from here to there, where the inner runner knows."""
+        transfer = getattr(self.inner, "transfer", None)
+        found: Transfer | None = transfer(invocation, facts_there(host)) if transfer else None
+        return found
+
+    # The host
+
+    def _connection(self, host: Host) -> Connection:
+        near = host.get("near") or {}
+        own = "user" in near and not near.get("connected")
+        return Connection(
+            host=self.host,
+            user=self.user,
+            port=self.port,
+            identity_file=self.identity_file,
+            config=self.config,
+            control=control_directory(near["user"], near["runtime"]) if own else None,
+        )
+
+    def _own_directory(self, connection: Connection) -> tuple[Command, ...]:
+        if connection.control is None:
+            return ()
+        hint = f"`{connection.control}` must be a directory of yours: rm -rf {connection.control}"
+        make = command("sh", "-c", _OWN_DIRECTORY, "sh", connection.control, quiet=True)
+        return (msgspec.structs.replace(make, hint=hint),)
+
+    def _staging(self, invocation: Invocation, host: Host) -> Staging:
+        root = (host.get("far") or {}).get("root") or self.root or "/nowhere"
+        return stage(invocation, f"{root}/runs/{invocation.run_id}")
+
+    def _both_have_rsync(self, host: Host) -> bool:
+        return bool((host.get("near") or {}).get("rsync") and (host.get("far") or {}).get("rsync"))
+
+
+def _is_secret(step: Step) -> bool:
+    return isinstance(step, WriteFile) and isinstance(step.text, SecretText)
+
+
+def _control(inner: Plan, staging: Staging, verb: str) -> str:
+    """How the job is stopped or ended there."""
+    if isinstance(inner.task, Job):
+        ending = inner.stop if verb == "stop" else inner.kill
+        return ending.script() if ending else ":"
+    return shlex.join(("sh", f"{staging.directory}/job", verb))
+
+
+def _end_preparing(directory: str) -> str:
+    file = shlex.quote(f"{directory}/preparing")
+    return f"[ ! -e {file} ] || kill -s TERM -- \"-$(tr -d ' ' <{file})\" 2>/dev/null || :"
+
+
+def _removal(directory: str) -> str:
+    """Also of directories that the task has made read-only."""
+    quoted = shlex.quote(directory)
+    return f"rm -rf -- {quoted} 2>/dev/null || {{ chmod -R u+rwX {quoted}; rm -rf -- {quoted}; }}"
+
+
+def _never_failing(steps: tuple[Step, ...]) -> str:
+    return "".join(f"{{ {step.script()}\n}} 2>/dev/null || :\n" for step in steps)
