@@ -26,8 +26,11 @@ def checksum(path: str, check: Callable[[], None] = lambda: None) -> Checksum:
     """
     import hashlib
 
-    if not os.path.isdir(path):
-        return Checksum(sha256=_of_file(path, check), bytes=os.stat(path).st_size, files=1)
+    found = os.stat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        # A named pipe would keep its reader waiting, and what has no content has no digest.
+        digest = _of_file(path, check) if stat.S_ISREG(found.st_mode) else "special"
+        return Checksum(sha256=digest, bytes=found.st_size, files=1)
     lines: list[tuple[bytes, str]] = []
     size = 0
     for name, entry in _entries(os.fsencode(path)):

@@ -6,6 +6,7 @@ when `CUBE_REQUIRE_ENGINES` names it, as in `docker,local`: then the test fails.
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ import pytest
 BASE_IMAGE = os.environ.get("CUBE_TEST_IMAGE", "python:3.11-slim")
 REQUIRED = tuple(name for name in os.environ.get("CUBE_REQUIRE_ENGINES", "").split(",") if name)
 _HOME = os.path.expanduser("~")
+
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # What a shell starts in the background ignores SIGINT, and so would everything that the tests start.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from mlcube import directories, record
+from mlcube.checksum import checksum
 from mlcube.cube import Resources, Secret
 from mlcube.errors import (
     Busy,
@@ -342,3 +343,9 @@ def test_who_waits_can_be_interrupted(tmp_path: Path, children: list[subprocess.
     waiting.wait(timeout=5)
     assert not (tmp_path / "workspace" / "second").exists()
     assert sorted(found.status for found in record.runs()) == ["interrupted", "running"]
+
+
+def test_an_output_that_is_a_named_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert checksum(str(pipe)).sha256 == "special"
