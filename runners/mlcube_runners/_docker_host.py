@@ -1,17 +1,16 @@
 """What the Docker runner asks of a host, and what the answers mean."""
 
+import os.path
 from typing import Any
 
 import msgspec
 
 from mlcube.runner import Answer, Fact, Host
+from mlcube_runners._cache import FIND_CACHE
 
 __all__ = ["docker_facts", "is_remote", "unusable"]
 
-_CALLER = """id -u && id -g && uname -n && case ${CUBE_CACHE_DIR-} in
-?*) case $CUBE_CACHE_DIR in /*) echo "$CUBE_CACHE_DIR" ;; *) echo "$PWD/$CUBE_CACHE_DIR" ;; esac ;;
-*) case ${XDG_CACHE_HOME-} in /*) echo "$XDG_CACHE_HOME/mlcube" ;; *) echo "$HOME/.cache/mlcube" ;; esac ;;
-esac"""
+_CALLER = f"{FIND_CACHE}id -u && id -g && uname -n && cache"
 
 _VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "XDG_RUNTIME_DIR")
 _FILES = ("~/.docker/config.json", "/var/run/docker.sock")
@@ -25,7 +24,7 @@ def docker_facts(executable: str) -> tuple[Fact, ...]:
             name="caller",
             argv=("sh", "-c", _CALLER),
             parse=parse_caller,
-            environment=("USER", "HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR"),
+            environment=("USER", "HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR", "PWD"),
         ),
         Fact(
             name="docker",
@@ -50,7 +49,7 @@ def parse_caller(answer: Answer) -> dict[str, Any]:
     if answer.status != 0 or len(lines) < 4:
         return {}
     user, group, machine, cache = lines
-    return {"user": int(user), "group": int(group), "machine": machine, "cache": cache.removesuffix("\n")}
+    return {"user": int(user), "group": int(group), "machine": machine, "cache": os.path.normpath(cache.rstrip("\n"))}
 
 
 def parse_docker(answer: Answer) -> dict[str, Any]:

@@ -13,12 +13,16 @@ from mlcube.runner import Answer, Fact, Host
 from mlcube_runners import _container as container
 from mlcube_runners._docker_host import docker_facts, unusable
 from mlcube_runners._docker_needs import gpu_arguments, lacking
-from mlcube_runners._python_image import context_directory, write_context
+from mlcube_runners._python_image import context_directory, hint_after_build, write_context
 
 __all__ = ["DockerRunner"]
 
 _PULL_UNLESS_LOCAL = '"$1" pull "$2" || "$1" image inspect "$2" >/dev/null'
 """An image that was built here and never pushed cannot be pulled; that it is there is enough."""
+
+_UNLESS_PRINTED = '[ -n "$("$@")" ] || echo nothing'
+
+_AFTER_BUILD = "if an image after `FROM` cannot be pulled, name another there; or log in: `docker login REGISTRY`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +134,8 @@ class DockerRunner:
         )
         if python := invocation.python:
             context = context_directory(invocation)
-            build = Command(argv=(*argv, f"--file={context}/Dockerfile", context), environment=asked)
+            hint = hint_after_build(python)
+            build = Command(argv=(*argv, f"--file={context}/Dockerfile", context), environment=asked, hint=hint)
             return (*write_context(invocation, python), build)
         recipe = invocation.recipe
         if recipe is None:
@@ -139,7 +144,11 @@ class DockerRunner:
                 hint="name a Dockerfile: `docker: {build_file: Dockerfile}`; or `-P docker.build_strategy=pull`",
             )
         values = (f"--build-arg={name}={value}" for name, value in recipe.arguments.items())
-        return (Command(argv=(*argv, f"--file={recipe.file}", *values, recipe.context), environment=asked),)
+        return (
+            Command(
+                argv=(*argv, f"--file={recipe.file}", *values, recipe.context), environment=asked, hint=_AFTER_BUILD
+            ),
+        )
 
     def _container_arguments(self, invocation: Invocation, host: Host) -> Iterator[str]:
         yield from ("--rm", "--init", "--pull=never", "--log-driver=none")
@@ -174,14 +183,24 @@ class DockerRunner:
             yield "--cap-add=DAC_OVERRIDE"  # root reads and writes files of others, here as everywhere
 
     def _diagnoses(self, invocation: Invocation) -> tuple[Diagnosis, ...]:
+        name = container.container_name(invocation)
+        # Events outlive the container; `--until` counts in seconds, so it must look one ahead.
+        which = ("--since=24h", "--until=-1s", f"--filter=container={name}", "--format={{.Action}}")
+        events = (self.executable, "events", *which)
+        not_started = Diagnosis(  # a task may end with Docker's own 125, too
+            probe=command("sh", "-c", _UNLESS_PRINTED, "sh", *events, "--filter=event=start"),
+            message="Docker could not start the container; the task did not run",
+            hint="Docker says why, in the lines before this one",
+            status=125,
+            started=False,
+        )
         memory = invocation.resources.memory_bytes
         if memory is None:
-            return ()
-        events = (self.executable, "events", "--filter=event=oom", "--since=24h", "--until=-1s")
-        container_filter = f"--filter=container={container.container_name(invocation)}"
+            return (not_started,)
         return (
-            Diagnosis(  # events outlive the container; `--until` counts in seconds, so it must look one ahead
-                probe=command(*events, container_filter, "--format={{.Action}}"),
+            not_started,
+            Diagnosis(
+                probe=command(*events, "--filter=event=oom"),
                 message=f"the task needed more memory than its limit, {memory / (1 << 20):.6g} MiB",
                 hint="give it more: `--memory`, or `resources: {memory: ...}` of the task",
             ),
