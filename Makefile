@@ -1,13 +1,14 @@
-# Everything that is set up lies in .venv (development) and .demo (the demonstration), both safe to delete.
+# Everything that is set up lies in .venv, .venv-3.* (development) and .demo (the demonstration), safe to delete.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types imports unit schemas docs benchmarks clean
+.PHONY: help demo test lint types imports unit versions generate benchmarks clean
 
 help:
 	@echo 'make demo         train and evaluate a real model on real data, from nothing'
 	@echo 'make test         lint, types, import contract and every test, on the engines that this machine has'
+	@echo 'make versions     the unit tests on every supported Python that this machine has'
 	@echo 'make generate     write schemas/ and docs/reference/ anew from the code'
 	@echo 'make benchmarks   measure what the README claims'
 	@echo 'make clean        remove what the other targets set up'
@@ -35,6 +36,23 @@ unit: $(VENV)/.ready
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+VERSIONS := 3.10 3.11 3.12 3.13
+
+versions: $(VERSIONS:%=.unit-%)
+
+# A Python that is not here is passed over. What pyenv installed is found also where it is not chosen.
+.unit-%: $(VENV)/.ready
+	@for python in "$$HOME"/.pyenv/versions/$*.*/bin/python python$*; do \
+	  "$$python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$*")' 2>/dev/null || continue; \
+	  echo "tests/unit on $$("$$python" --version)"; \
+	  if [ ! -f .venv-$*/.ready ] || [ pyproject.toml -nt .venv-$*/.ready ]; then \
+	    $(BIN)/uv venv --quiet --clear --python "$$python" .venv-$* && \
+	    $(BIN)/uv pip install --quiet --python .venv-$*/bin/python --editable '.[local]' --group dev && \
+	    touch .venv-$*/.ready || exit 1; \
+	  fi; \
+	  exec .venv-$*/bin/python -m pytest --quiet $(PYTEST_ARGUMENTS) tests/unit; \
+	done
+
 generate: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
@@ -42,7 +60,7 @@ benchmarks: $(VENV)/.ready
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(VERSIONS:%=.venv-%) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

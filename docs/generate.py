@@ -243,6 +243,17 @@ def status_page() -> str:
         tree,
         "```",
         "",
+        "Messages that cannot be shown, because stderr is closed or full, change nothing. Neither does a task's output",
+        "that cannot be shown: its log has it. A result that cannot be written is an error, if there is no other.",
+        "",
+        "With `--json`, an error is also a document on stdout. `cube run` adds it to the `runs` that were begun, and",
+        "`cube check` tells the `problems` of each cube instead:",
+        "",
+        "```json",
+        '{"error": {"status": 2, "problems": [{"severity": "error", "message": "no platform is named `lcoal`",',
+        '  "hint": "did you mean `local`?", "file": null, "line": null, "column": null}]}}',
+        "```",
+        "",
     ]
     return "\n".join(lines)
 

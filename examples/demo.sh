@@ -36,5 +36,5 @@ Try next:
 
   .demo/venv/bin/cube describe --mlcube examples/digits
   .demo/venv/bin/cube run --mlcube examples/digits --task train --workspace .demo/workspace epochs=50
-  .demo/venv/bin/cube create my-model && .demo/venv/bin/cube run --mlcube my-model --platform local
+  .demo/venv/bin/cube create .demo/my-model && .demo/venv/bin/cube run --mlcube .demo/my-model --platform local
 END

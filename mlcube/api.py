@@ -10,13 +10,14 @@
 """
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from mlcube import cube as content
-from mlcube.errors import CubeError, Problem
+from mlcube.errors import CubeError, Interrupted, Problem
 
 __all__ = ["Cube", "Run", "TaskFailed", "load"]
 
@@ -108,7 +109,8 @@ class Cube:
         arguments, go into `parameters`. Without `platform`, as on the command line: the settings' default, else the
         first that can. `show` lets the task print on this process's output; its log is kept either way.
 
-        Raises a CubeError for all that is no failure of the task: UsageError, MissingInput, Refused, ...
+        Raises a CubeError for all that is no failure of the task: UsageError, MissingInput, Refused, ...; and
+        KeyboardInterrupt once the task has ended that Ctrl-C stopped.
 
         >>> run = mlcube.load("examples/hello_world").run("hello", name="names/alice.txt")  # doctest: +SKIP
         >>> run.status, run.outputs["chat"]  # doctest: +SKIP
@@ -150,6 +152,10 @@ class Cube:
                 stderr=2 if show else quiet,
                 report=report or (lambda _message: None),
             )
+        except Interrupted as error:
+            if error.status == 128 + signal.SIGINT:
+                raise KeyboardInterrupt(str(error.args[0])) from error
+            raise
         finally:
             if not show:
                 os.close(quiet)
@@ -187,6 +193,13 @@ def _optional(value: Any) -> str | None:
 
 
 def _secrets(wanted: Sequence[content.Secret], given: Mapping[str, str]) -> dict[str, str]:
-    """The values of the caller, else of the environment."""
-    values = {**{secret.name: os.environ[secret.name] for secret in wanted if secret.name in os.environ}, **given}
+    """The values of the caller, else of the environment; what raw arguments ask for is the caller's to give."""
+    values = {
+        **{
+            secret.name: os.environ[secret.name]
+            for secret in wanted
+            if secret.from_environment and secret.name in os.environ
+        },
+        **given,
+    }
     return {secret.name: values[secret.name] for secret in wanted if secret.name in values}

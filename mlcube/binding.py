@@ -124,8 +124,9 @@ class _Binding:
         self.consent(raw)
         for parameter in task.parameters:
             self.parameter(parameter)
+        _refuse(self.paths.refused)
         python = cube.python
-        code_digest = source_digest(python.source) if python else None
+        code_digest = source_digest(python.source, python.excluded) if python else None
         image = cube.image.reference if cube.image else None
         if python is not None and code_digest is not None:
             image = generated_image(cube.name, python, code_digest)
@@ -158,6 +159,7 @@ class _Binding:
             security=self.needs.security,
             secrets=secrets,
             raw_arguments=raw.raw_arguments,
+            warnings=tuple(self.paths.warnings),
         )
 
     def arguments(self) -> tuple[Word, ...]:
@@ -195,24 +197,19 @@ class _Binding:
         return raw, Resources(**merged)
 
     def consent(self, raw: RawNeeds) -> None:
-        refused = (*raw.refused, *self.task.refused)
-        if refused:
-            hint = "run with --trust if you trust this cube with it, or say the need in neutral words"
-            error = Refused(refused[0].message, hint=hint)
-            error.problems = tuple(
-                Problem(message=refusal.message, position=refusal.position, hint=hint) for refusal in refused
-            )
-            raise error
+        image = self.cube.image.refused if self.cube.image else ()
+        hint = "run with --trust if you trust this cube with it, or say the need in neutral words"
+        refused = (*raw.refused, *self.task.refused, *image)
+        _refuse([Problem(message=each.message, position=each.position, hint=hint) for each in refused])
 
     # Parameters
 
     def parameter(self, parameter: Parameter) -> None:
-        variable = f"CUBE_{parameter.direction.upper()}_{re.sub(r'[^A-Za-z0-9]', '_', parameter.name).upper()}"
         word = self.scalar(parameter) if parameter.scalar else self.paths.bind(parameter)
         if word is None:
             return
         self.words.append(Word(f"--{parameter.name}={word.text}", word.path))
-        self.environment[variable] = word
+        self.environment[parameter.variable] = word
 
     def scalar(self, parameter: Parameter) -> Word | None:
         given = self.given.get(parameter.name)
@@ -231,6 +228,14 @@ class _Binding:
         return Word(str(value).lower() if isinstance(value, bool) else str(value))
 
 
+def _refuse(problems: list[Problem]) -> None:
+    """All that needs the user's consent, at once."""
+    if problems:
+        error = Refused(problems[0].message, hint=problems[0].hint)
+        error.problems = tuple(problems)
+        raise error
+
+
 def _joined(first: tuple[Secret, ...], second: tuple[Secret, ...]) -> tuple[Secret, ...]:
     named = {secret.name: secret for secret in (*first, *second)}
     return tuple(named.values())
@@ -241,7 +246,7 @@ def _read_scalar(parameter: Parameter, text: str) -> str | int | float | bool:
         match parameter.type:
             case "integer" if re.fullmatch(r"[+-]?[0-9]{1,4000}", text):
                 return int(text)
-            case "float" if "_" not in text and not math.isnan(float(text)):
+            case "float" if "_" not in text and math.isfinite(float(text)):
                 return float(text)
             case "integer" | "float":
                 raise ValueError(text)

@@ -21,16 +21,20 @@ def checksum(path: str, check: Callable[[], None] = lambda: None) -> Checksum:
     """The checksum of a file, or of a directory: the sha256 of a line for each file, in the order of their paths.
 
     A line is the path within the directory, a NUL, the file's own sha256 and a newline; a symbolic link has
-    `link:` and its target instead, whatever is neither has `special`. `check` is called between pieces of work.
+    `link:` and its target instead, whatever is neither has `special`. No link is followed, and the entry by which
+    runs know of each other in a workspace is no content. `check` is called between pieces of work.
     Raises OSError for what cannot be read.
     """
     import hashlib
 
-    if not os.path.isdir(path):
-        return Checksum(sha256=_of_file(path, check), bytes=os.stat(path).st_size, files=1)
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        # A named pipe would keep its reader waiting, and what has no content has no digest.
+        digest = _of_file(path, check) if stat.S_ISREG(found.st_mode) else "special"
+        return Checksum(sha256=digest, bytes=found.st_size, files=1)
     lines: list[tuple[bytes, str]] = []
     size = 0
-    for name, entry in _entries(os.fsencode(path)):
+    for name, entry in _entries(os.fsencode(path), check):
         check()
         mode = entry.stat(follow_symlinks=False)
         if stat.S_ISLNK(mode.st_mode):
@@ -46,7 +50,7 @@ def checksum(path: str, check: Callable[[], None] = lambda: None) -> Checksum:
     return Checksum(sha256=whole.hexdigest(), bytes=size, files=len(lines))
 
 
-def _entries(root: bytes) -> "list[tuple[bytes, os.DirEntry[bytes]]]":
+def _entries(root: bytes, check: Callable[[], None]) -> "list[tuple[bytes, os.DirEntry[bytes]]]":
     """Every entry below a directory that is no directory, with its path there."""
     found: list[tuple[bytes, os.DirEntry[bytes]]] = []
     folders = [b""]
@@ -54,6 +58,9 @@ def _entries(root: bytes) -> "list[tuple[bytes, os.DirEntry[bytes]]]":
         folder = folders.pop()
         with os.scandir(os.path.join(root, folder)) as entries:
             for entry in entries:
+                check()
+                if not folder and entry.name == b".cube":
+                    continue
                 name = os.path.join(folder, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(name)
@@ -66,7 +73,8 @@ def _of_file(path: str | bytes, check: Callable[[], None]) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
+    # Whatever came to lie there since it was looked at: neither a link is followed, nor a pipe waited for.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
             check()

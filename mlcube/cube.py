@@ -59,6 +59,13 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the value is passed as it is, not as a path."""
         return self.type in ("string", "integer", "float", "boolean")
 
+    @property
+    def variable(self) -> str:
+        """The variable of the task's environment that holds its value."""
+        import re
+
+        return f"CUBE_{self.direction.upper()}_{re.sub(r'[^A-Za-z0-9]', '_', self.name).upper()}"
+
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What a task needs or is limited to. None: nothing was said."""
@@ -86,7 +93,16 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     mount: str | None = None
     """The file in the container that holds it; None: an environment variable of the same name."""
     optional: bool = False
+    from_environment: bool = True
+    """Whether the user's variable of that name may be its value without being asked for."""
     description: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """What would open the host, as some raw engine arguments do; nothing runs without the user's consent."""
+
+    message: str
+    position: Position | None = None
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +121,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     recipe: Recipe | None = None
     strategy: Literal["pull", "auto", "always"] = "auto"
+    refused: tuple[Refusal, ...] = ()
+    """Why it may not be built without the user's consent."""
 
 
 class PythonEnvironment(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,17 +134,12 @@ class PythonEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """The text of the requirements file."""
     source: str
     """Absolute path of the folder with the code."""
+    excluded: tuple[str, ...] = ()
+    """Names at the top of that folder that are no code: the cube's own workspace, where it lies there."""
     image: str | None = None
     """The base image; None: `python:<lowest admitted version>-slim`."""
     entrypoint: tuple[str, ...] = ()
     """What runs the tasks that have no entrypoint of their own."""
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """A raw engine argument that would open the host; the task does not run without the user's consent."""
-
-    message: str
-    position: Position | None = None
 
 
 class RawNeeds(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +205,8 @@ class Cube(msgspec.Struct, frozen=True, kw_only=True):
     """What the raw arguments ask for when no GPU is."""
     gpu_needs: RawNeeds = RawNeeds()
     """What they ask for when GPUs are."""
+    trusted: bool = False
+    """Whether the user lets it do what needs consent."""
     where: Callable[[tuple[str | int, ...]], Position] = lambda key: Position(".".join(map(str, key)))
     """Tells where the value at a place of the file was written, or its nearest parent."""
 

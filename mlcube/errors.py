@@ -6,8 +6,9 @@ CubeError                    1
 ├── InvalidFile              2   a cube, settings or container file: every problem of it at once
 ├── MissingInput            66   a file or directory that a task needs is not there
 ├── EngineUnavailable       69   the engine is not installed, or does not answer
-├── MissingOutput           73   a task succeeded, but an output that it declares is not there
+├── MissingOutput           73   a task succeeded, but an output that it declares is not there, or is something else
 ├── PreparationFailed       74   the image or environment could not be made available
+├── Unwritten           74, 141  a result could not be written to stdout; 141 if its reader has gone, as by SIGPIPE
 ├── Busy                    75   another run holds what this one would write
 ├── Refused                 77   the platform cannot honour what was asked
 ├── TimedOut               124   the task's time limit passed
@@ -34,8 +35,11 @@ __all__ = [
     "Problem",
     "Refused",
     "TimedOut",
+    "Unwritten",
     "UsageError",
     "did_you_mean",
+    "escaped",
+    "lowered",
 ]
 
 
@@ -63,18 +67,19 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """The problem as it is printed, without colour."""
-        where = f"{self.position}: " if self.position else ""
-        lines = [f"{where}{self.severity}: {self.message}"]
+        where = f"{escaped(str(self.position), lines=False)}: " if self.position else ""
+        lines = [f"{where}{self.severity}: {escaped(self.message)}"]
         if self.position and self.position.excerpt.strip():
             lines += _excerpt(self.position)
         if self.hint:
-            lines.append(f"hint: {self.hint}")
+            lines.append(f"hint: {escaped(self.hint)}")
         return "\n".join(lines)
 
 
 def _excerpt(position: Position) -> list[str]:
     """The source line with a caret line below it, shortened around the place when it is long."""
-    text, column = position.excerpt.rstrip().replace("\t", " "), position.column
+    text = "".join(letter if letter.isprintable() else " " for letter in position.excerpt.rstrip())
+    column = position.column
     start = max(0, column - 60) if len(text) > 100 else 0
     shown = text[start : start + 100]
     number = str(position.line)
@@ -132,7 +137,7 @@ class EngineUnavailable(CubeError):
 
 
 class MissingOutput(CubeError):
-    """A task succeeded, but an output that it declares is not there."""
+    """A task succeeded, but an output that it declares is not there, or is something else."""
 
     status = 73
 
@@ -141,6 +146,17 @@ class PreparationFailed(CubeError):
     """The image or environment could not be made available."""
 
     status = 74
+
+
+class Unwritten(CubeError):
+    """A result could not be written to stdout. That its reader has gone, as `head` does, needs no words."""
+
+    def __init__(self, error: OSError) -> None:
+        reason = (error.strerror or str(error)).lower()
+        super().__init__(f"the result could not be written to stdout: {reason}")
+        self.status = 74
+        if isinstance(error, BrokenPipeError):
+            self.status, self.problems = 141, ()
 
 
 class Busy(CubeError):
@@ -178,3 +194,27 @@ def did_you_mean(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
     if known and len(known) <= 12:
         return "known: " + ", ".join(f"`{name}`" for name in known)
     return None
+
+
+def lowered(text: str) -> str:
+    """Somebody else's sentence in our style: lower case, no final period."""
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+def escaped(text: str, *, lines: bool = True) -> str:
+    r"""A text that a terminal shows as it is: control characters as `\x1b`, line breaks in a quoted name as `\n`.
+
+    With `lines` false no line break is left at all.
+    """
+    if text.isprintable():
+        return text
+    import re
+
+    def shown(found: "re.Match[str]") -> str:
+        return found[0].encode("unicode_escape").decode()
+
+    text = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", shown, text)
+    if not lines:
+        return re.sub("[\n\t]", shown, text)
+    # Lines that are indented are a list, or what a command printed.
+    return re.sub("`[^`]*`", lambda quoted: re.sub("\n(?!  )", r"\\n", quoted[0]), text)

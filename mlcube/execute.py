@@ -57,9 +57,11 @@ class Execution:
         stderr: int = 2,
         secrets: Mapping[str, str] | None = None,
         report: Callable[[str], None] = lambda _message: None,
+        begun: Callable[[int], None] = lambda _process: None,
     ) -> None:
+        """`begun` is told the number of each process that a step starts."""
         self.seconds: float | None = None
-        """How long the task ran."""
+        """How long the task ran; None: it did not."""
         self.answers: dict[tuple[str, ...], Answer] = {}
         """What probes said that succeeded, so that nobody asks the same again."""
         self.reason: str | None = None
@@ -70,6 +72,7 @@ class Execution:
         self._stderr = stderr
         self._secrets = secrets or {}
         self._report = report
+        self._begun = begun
         self._ending = False
         self._stopping = Stopping(signals, lambda command: _start(command, self._log, self._secrets, None))
 
@@ -102,7 +105,7 @@ class Execution:
                 self._steps(plan.after, CubeError)
                 succeeded = True
             else:
-                self._diagnose(plan)
+                self._diagnose(plan, status)
         finally:
             self._always(plan.always if succeeded else plan.otherwise + plan.always)
         self._signals.check()
@@ -124,12 +127,16 @@ class Execution:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _diagnose(self, plan: Plan) -> None:
+    def _diagnose(self, plan: Plan, status: int) -> None:
         for diagnosis in plan.diagnoses:
+            if diagnosis.status not in (None, status):
+                continue
             if ask(diagnosis.probe.argv, environment=diagnosis.probe.environment).output.strip():
                 if diagnosis.status is not None:
                     raise ERRORS.get(diagnosis.status, CubeError)(diagnosis.message, hint=diagnosis.hint)
                 self.reason = diagnosis.message
+                if not diagnosis.started:
+                    self.seconds = None
                 self._report(f"{diagnosis.message}\nhint: {diagnosis.hint}" if diagnosis.hint else diagnosis.message)
 
     # Steps
@@ -262,6 +269,7 @@ class Execution:
     def _attend_step(self, child: Child) -> int:
         """The step's status. A signal stops it; while cleaning up, a signal skips it."""
         try:
+            self._begun(child.process.pid)
             if attend(child, signals=self._signals) == "signal":
                 if not self._ending:
                     child.impatient = True

@@ -1,6 +1,8 @@
 """One run at a time writes an output; the others wait, or are told who does."""
 
 import os
+import shlex
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +14,9 @@ from mlcube.errors import Busy, CubeError
 from mlcube.record import settle
 
 __all__ = ["holding"]
+
+_NAME = ".cube"
+"""Where a workspace says who writes in it; not there while nobody does."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -31,65 +36,138 @@ def holding(
     task: str,
     paths: Sequence[str],
     *,
+    workspace: str | None = None,
     wait_seconds: float | None = None,
     report: Callable[[str], None] = lambda _message: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Hold the paths, so that no other run of this user writes there, below or above.
+    """Hold the paths, so that no other run writes there, below or above.
 
-    Waits up to `wait_seconds` (None: not at all) for whoever writes there now. Raises Busy, which names the run.
+    It is noted in the user's state and, for other users and other state directories, in the `workspace` that holds
+    any of the paths. Waits up to `wait_seconds` (None: not at all) for whoever writes there now. Raises Busy, which
+    names the run.
     """
-    folder = os.path.join(directories.state(), "holding")
     entry = _Entry(
         run=run, task=task, paths=tuple(os.path.realpath(path) for path in paths), holder=locks.this_process()
     )
     if not entry.paths:
         yield
         return
+    places = _places(entry, workspace)
     deadline = time.monotonic() + (wait_seconds or 0.0)
     interval, announced = _FIRST_PAUSE, ""
-    while conflict := _enter(folder, entry, pause):
-        other, path = conflict
-        who = f"run {other.run} (task `{other.task}`, {other.holder}), which writes `{path}`"
-        if time.monotonic() >= deadline:
-            raise Busy(f"these outputs are held by {who}", hint="wait for it with `--wait`, or write elsewhere")
-        if announced != other.run:
-            report(f"waiting for {who}")
-            announced, interval = other.run, _FIRST_PAUSE
-        pause(min(interval, max(0.0, deadline - time.monotonic())))
-        interval = min(interval * 1.5, _LONGEST_PAUSE)
     try:
+        while conflict := _enter_all(places, entry, pause):
+            other, path, file = conflict
+            who = f"run {other.run} (task `{other.task}`, {other.holder}), which writes `{path}`"
+            if time.monotonic() >= deadline:
+                hint = "wait for it with `--wait`, or write elsewhere"
+                if other.holder.host != entry.holder.host:
+                    hint += f"; if it does not run any more: rm {shlex.quote(file)}"
+                raise Busy(f"these outputs are held by {who}", hint=hint)
+            if announced != other.run:
+                report(f"waiting for {who}")
+                announced, interval = other.run, _FIRST_PAUSE
+            pause(min(interval, max(0.0, deadline - time.monotonic())))
+            interval = min(interval * 1.5, _LONGEST_PAUSE)
         yield
     finally:
-        with suppress(FileNotFoundError):
-            os.unlink(_file(folder, run))
+        _leave(places, run)
 
 
-def _enter(folder: str, entry: _Entry, pause: Callable[[float], None]) -> tuple[_Entry, str] | None:
-    """Note what the run will write; or give who writes there already, and where."""
-    with locks.exclusive(os.path.join(folder, "lock"), wait_seconds=float("inf"), pause=pause):
-        for other in _entries(folder):
-            path = _shared(entry.paths, other.paths)
-            if path is None:
-                continue
-            if locks.alive(other.holder):
-                return other, path
-            # Its container may still run, and write.
-            with suppress(CubeError):
-                settle(other.run)
-            with suppress(FileNotFoundError):
-                os.unlink(_file(folder, other.run))
-        files.write(_file(folder, entry.run), msgspec.json.encode(entry), mode=0o600)
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder where runs note what they write."""
+
+    folder: str
+    shared: bool = False
+    """Others note there too: what it says is believed of whom to wait for, and of nothing else."""
+    writable: bool = True
+
+
+def _places(entry: _Entry, workspace: str | None) -> tuple[_Place, ...]:
+    own = _Place(folder=os.path.join(directories.state(), "holding"))
+    root = os.path.realpath(workspace) if workspace else None
+    if root is None or not any(path == root or _above(root, path) for path in entry.paths):
+        return (own,)
+    folder = os.path.join(root, _NAME)
+    if os.path.islink(folder):  # nobody of us makes one
+        return (own,)
+    nearest = folder
+    while not os.path.exists(nearest):
+        nearest = os.path.dirname(nearest)
+    writable = os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)
+    return (own, _Place(folder=folder, shared=True, writable=writable))
+
+
+def _enter_all(
+    places: Sequence[_Place], entry: _Entry, pause: Callable[[float], None]
+) -> tuple[_Entry, str, str] | None:
+    """Note in every place what the run will write; or in none, and give who writes there already."""
+    for place in places:
+        if conflict := _enter(place, entry, pause):
+            _leave(places, entry.run)
+            return conflict
     return None
 
 
-def _entries(folder: str) -> Iterator[_Entry]:
-    for name in sorted(os.listdir(folder)):
+def _enter(place: _Place, entry: _Entry, pause: Callable[[float], None]) -> tuple[_Entry, str, str] | None:
+    """Note what the run will write; or give who writes there already, where, and the file that says so."""
+    if not place.writable:
+        return _conflict(place, entry)
+    if place.shared and not os.path.isdir(place.folder):
+        _make_shared(place.folder)
+    with locks.exclusive(os.path.join(place.folder, "lock"), wait_seconds=float("inf"), pause=pause):
+        if conflict := _conflict(place, entry):
+            return conflict
+        file = os.path.join(place.folder, f"{entry.run}.json")
+        files.write(file, msgspec.json.encode(entry), mode=0o644 if place.shared else 0o600)
+    return None
+
+
+def _make_shared(folder: str) -> None:
+    """Whoever may write in the workspace may note it there."""
+    with suppress(FileExistsError):
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        os.mkdir(folder)
+        with suppress(OSError):
+            os.chmod(folder, stat.S_IMODE(os.stat(os.path.dirname(folder)).st_mode))
+
+
+def _conflict(place: _Place, entry: _Entry) -> tuple[_Entry, str, str] | None:
+    for file, other in _entries(place.folder):
+        path = _shared(entry.paths, other.paths)
+        if path is None or other.run == entry.run:
+            continue
+        if locks.alive(other.holder):
+            return other, path, file
+        # Its container may still run, and write.
+        if not place.shared:
+            with suppress(CubeError):
+                settle(other.run)
+        with suppress(OSError):
+            os.unlink(file)
+    return None
+
+
+def _leave(places: Sequence[_Place], run: str) -> None:
+    for place in places:
+        with suppress(OSError):
+            os.unlink(os.path.join(place.folder, f"{run}.json"))
+        if place.shared:
+            with suppress(OSError):  # another run notes there
+                os.rmdir(place.folder)
+
+
+def _entries(folder: str) -> Iterator[tuple[str, _Entry]]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
         if name.endswith(".json"):
+            file = os.path.join(folder, name)
             with suppress(OSError, msgspec.MsgspecError):
-                with open(os.path.join(folder, name), "rb") as file:
-                    found = msgspec.json.decode(file.read(), type=_Entry)
-                yield found
+                yield file, msgspec.json.decode(files.read_small(file), type=_Entry)
 
 
 def _shared(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
@@ -103,7 +181,3 @@ def _shared(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
 
 def _above(upper: str, lower: str) -> bool:
     return lower.startswith(upper.rstrip("/") + "/")
-
-
-def _file(folder: str, run: str) -> str:
-    return os.path.join(folder, f"{run}.json")

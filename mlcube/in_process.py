@@ -22,6 +22,8 @@ def perform(command: Command) -> int | None:
         match command.argv:
             case ("test", test, path) if test in _TESTS:
                 return 0 if _TESTS[test](path) else 1
+            case ("test", "!", test, path) if test in _TESTS:
+                return 1 if _TESTS[test](path) else 0
             case ("mkdir", "-p", "--", *paths) if _plain(paths):
                 return _make(paths)
             case ("mkdir", "-p", path) if _plain([path]):
@@ -37,7 +39,13 @@ def _not_empty(path: str) -> bool:
     return os.path.exists(path) and os.stat(path).st_size > 0
 
 
-_TESTS = {"-e": os.path.exists, "-d": os.path.isdir, "-f": os.path.isfile, "-s": _not_empty}
+_TESTS = {
+    "-e": os.path.exists,
+    "-d": os.path.isdir,
+    "-f": os.path.isfile,
+    "-s": _not_empty,
+    "-L": os.path.islink,
+}
 
 
 def _plain(paths: list[str]) -> bool:

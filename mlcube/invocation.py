@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlcube.cube import Access, PythonEnvironment, Recipe, Resources, Secret
+from mlcube.errors import Problem
 
 __all__ = ["Invocation", "Mount", "Parameter", "Word"]
 
@@ -90,6 +91,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     """The user's own security options, in the engine's words."""
     secrets: tuple[Secret, ...] = ()
     raw_arguments: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    warnings: tuple[Problem, ...] = ()
+    """What the user should know before it runs. No part of the digest."""
 
     def task_environment(self) -> dict[str, Word]:
         """Everything that the task's environment holds, secrets aside."""

@@ -59,10 +59,6 @@ class Layers(msgspec.Struct, frozen=True):
         document = self._author(key)
         return document.raw(key) if document else None
 
-    def overridden(self, key: Key) -> bool:
-        """Whether the user, not the file, wrote what stands at `key`."""
-        return self._author(key) not in (None, self.documents[0])
-
     def _author(self, key: Key) -> Document | None:
         """The strongest document in which a place was written."""
         for document in reversed(self.documents):
@@ -110,7 +106,9 @@ class Layers(msgspec.Struct, frozen=True):
         if "not found" not in text:
             return Problem(message=f"this refers to nothing: {text[:1].lower()}{text[1:]}", position=self.at(key))
         hint = did_you_mean(missing, known)
-        if missing.isidentifier() and missing.isupper():
+        if missing in ENVIRONMENT:
+            hint = f"`${{...}}` names a key of this file; the variable is `${{oc.env:{missing}}}`"
+        elif missing.isidentifier() and missing.isupper():
             hint = f"`${{...}}` names a key of this file; of the environment a cube reads only {', '.join(ENVIRONMENT)}"
         return Problem(message=f"`${{{missing}}}` refers to nothing", hint=hint, position=self.at(key))
 

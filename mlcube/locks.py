@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
+from mlcube import files
 from mlcube.errors import Busy, CubeError
 
 __all__ = ["Holder", "alive", "boot", "exclusive", "holder_of", "this_process"]
@@ -52,7 +53,7 @@ def alive(holder: Holder) -> bool:
     if holder.boot != boot():
         return False
     start = _start(holder.pid)
-    return start is not None and holder.start in (start, 0)
+    return start is not None and (start == 0 or holder.start in (start, 0))
 
 
 @contextmanager
@@ -123,6 +124,10 @@ def _create(path: str, holder: Holder) -> bool:
             except FileExistsError:
                 return False
         return True
+    except FileNotFoundError as error:
+        if not os.path.isdir(os.path.dirname(path)):  # removed by whoever was the last to need it: once more
+            return False
+        raise CubeError(f"the lock `{path}` cannot be made: {error.strerror}") from error
     except OSError as error:
         raise CubeError(f"the lock `{path}` cannot be made: {error.strerror}") from error
     finally:
@@ -145,8 +150,7 @@ def _take_away(path: str, token: str, still_dead: Callable[[], bool]) -> None:
 
 def _read(path: str) -> Holder | None:
     try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=Holder)
+        return msgspec.json.decode(files.read_small(path), type=Holder)
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -188,9 +192,7 @@ def _start(pid: int) -> int | None:
     except ProcessLookupError:
         return None
     except FileNotFoundError:
-        if os.path.exists("/proc/self/stat"):
-            return None
-        return _exists(pid)
+        return _exists(pid)  # no such process; or a system that does not show those of others
     return None if state in (b"Z", b"X") else int(fields[18])
 
 

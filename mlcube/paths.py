@@ -3,6 +3,7 @@
 import os
 import os.path
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Literal
 
@@ -36,12 +37,19 @@ class Paths:
         self.mounts: dict[tuple[str, str], Access] = {}
         self.bound: list[Bound] = []
         self.copies: list[tuple[str, str]] = []
+        self.refused: list[Problem] = []
+        """What the cube's file would write where only the user may send it."""
+        self.warnings: list[Problem] = []
+        """What the cube's file reads where the user may not expect it."""
+        self._own = (os.path.realpath(workspace), os.path.realpath(cube.root))
 
     def bind(self, parameter: Parameter) -> Word | None:
         """Bind a file or directory; None when it is optional and not there."""
         written = self.given.get(parameter.name)
         default = str(parameter.default) if parameter.default is not None else parameter.name
         path = self._host_path(parameter, written, default)
+        if parameter.direction == "output":
+            path = _followed(parameter, path)
         kind = self._kind(parameter, path, written, default)
         if kind is None:
             return None
@@ -49,6 +57,8 @@ class Paths:
             access: Access = self.input_access or parameter.access or "ro"
         else:
             access = "rw"
+        if written is None:
+            self._judge(parameter, path, access)
         inside = _within(os.path.realpath(os.path.dirname(path)), os.path.realpath(self.workspace))
         staged, created = None, False
         if parameter.mount:
@@ -56,6 +66,8 @@ class Paths:
             created = parameter.direction == "output" and kind == "file"
         elif kind == "directory":
             target, source = f"/mlcube_io{self._number(path)}", path
+        elif inside and parameter.direction == "input" and _leads_out(path):
+            target, source = f"/mlcube_io{self._number(path)}/{os.path.basename(path)}", path
         elif inside:
             folder = os.path.dirname(path)
             target, source = f"/mlcube_io{self._number(folder)}", folder
@@ -102,10 +114,25 @@ class Paths:
             raise InvalidFile((Problem(message=message, position=position, hint=hint),))
         return os.path.normpath(os.path.join(self.workspace, expanded))
 
+    def _judge(self, parameter: Parameter, path: str, access: Access) -> None:
+        """A path that the file names, not the user, should lie in the workspace or in the cube; links are followed."""
+        place = os.path.realpath(path)
+        position = self.cube.position(*self._key(parameter), "default")
+        if self.cube.trusted or position.source.startswith("-P ") or any(_within(place, own) for own in self._own):
+            return
+        what = f"{parameter.direction} `{parameter.name}` of task `{self.task.name}`"
+        hint = f"name it yourself if you agree: {parameter.name}={shlex.quote(place)}; or run with --trust"
+        if access == "rw":
+            message = f"{what} would be written outside the workspace and the cube: `{place}`"
+            self.refused.append(Problem(message=message, position=position, hint=hint))
+        else:
+            message = f"{what} is read from outside the workspace and the cube: `{place}`"
+            self.warnings.append(Problem(message=message, position=position, severity="warning"))
+
     def _kind(
         self, parameter: Parameter, path: str, written: str | None, default: str
     ) -> Literal["file", "directory"] | None:
-        """What the parameter is; None for an optional input that is not there."""
+        """What the parameter is; None for an optional input that is not there, and that nobody named."""
         declared = "directory" if default.endswith(("/", "\\")) or (written or "").endswith(("/", "\\")) else None
         if parameter.type is not None:
             declared = "file" if parameter.type == "file" else "directory"
@@ -113,7 +140,7 @@ class Paths:
             return self._output_kind(parameter, path, declared)
         found = self._made(path, declared) or self._there(path) or self._copied(path)
         if found is None:
-            if parameter.optional:
+            if parameter.optional and written is None:
                 return None
             shown = path if not _within(path, self.workspace) else os.path.relpath(path, self.workspace)
             makers = [
@@ -132,8 +159,9 @@ class Paths:
 
     def _made(self, path: str, declared: str | None) -> Literal["file", "directory"] | None:
         """What the tasks before this one will have made of a path; in a directory of theirs, it is as it looks."""
-        if path in self.produced:
-            return self.produced[path]
+        written = os.path.realpath(path) if os.path.islink(path) else path
+        if written in self.produced:
+            return self.produced[written]
         if not any(kind == "directory" and _within(path, folder) for folder, kind in self.produced.items()):
             return None
         if found := self._there(path):
@@ -142,7 +170,8 @@ class Paths:
 
     def _there(self, path: str) -> Literal["file", "directory"] | None:
         """What lies at a path; a link that leads nowhere is nothing that a task could read."""
-        return kind_at(path) if os.path.exists(path) else None
+        found = kind_at(path) if os.path.exists(path) else None
+        return "file" if found == "special" else found
 
     def _output_kind(self, parameter: Parameter, path: str, declared: str | None) -> Literal["file", "directory"]:
         found = self.produced.get(path) or kind_at(path)
@@ -153,6 +182,9 @@ class Paths:
             raise InvalidFile(
                 (Problem(message=message, position=self.cube.position(*self._key(parameter)), hint=hint),)
             )
+        if found == "special":
+            message = f"output `{parameter.name}` cannot replace `{path}`, which is a device, a pipe or a socket"
+            raise UsageError(message, hint=f"{parameter.name}=PATH names a {declared}")
         if found is not None and found != declared:
             raise UsageError(f"output `{parameter.name}` is to be a {declared}, but `{path}` is a {found}")
         return "file" if declared == "file" else "directory"
@@ -173,8 +205,10 @@ class Paths:
         outputs = (output for task in self.cube.tasks.values() for output in task.outputs)
         if path in {self._written(output) for output in outputs}:
             return None
-        if found := kind_at(source):
-            self.copies.append((source, path))
+        found = kind_at(source)
+        if found is None or found == "special":
+            return None
+        self.copies.append((source, path))
         return found
 
     def _key(self, parameter: Parameter) -> tuple[str, ...]:
@@ -196,6 +230,35 @@ class Paths:
             if os.path.basename(source) != os.path.basename(target)
             or self.mounts.get((os.path.dirname(source), os.path.dirname(target))) not in (access, "rw")
         )
+
+
+def _followed(parameter: Parameter, path: str) -> str:
+    """Where an output is written that is a symbolic link: to what it leads to, as a program would."""
+    if not os.path.islink(path):
+        return path
+    found = os.path.realpath(path)
+    if os.path.islink(found):
+        message = f"output `{parameter.name}` is a symbolic link that leads to itself: `{path}`"
+        raise UsageError(message, hint=f"{parameter.name}=PATH names another")
+    return found
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a file is a link that cannot be followed where its folder alone is seen at another place."""
+    folder = os.path.realpath(os.path.dirname(path))
+    place = os.path.join(folder, os.path.basename(path))
+    for _ in range(_MOST_LINKS):
+        if not os.path.islink(place):
+            return not _within(os.path.realpath(place), folder)
+        lead = os.readlink(place)
+        if os.path.isabs(lead):
+            return True
+        place = os.path.normpath(os.path.join(os.path.dirname(place), lead))
+    return True
+
+
+_MOST_LINKS = 40
+"""As many as Linux follows."""
 
 
 def expand(text: str, *, only: tuple[str, ...] | None) -> tuple[str, str | None]:

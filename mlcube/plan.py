@@ -1,6 +1,5 @@
 """What a runner intends to do, as data: printed by `--dry-run`, performed by `execute`."""
 
-import os.path
 import shlex
 from collections.abc import Mapping
 
@@ -51,23 +50,28 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
 
     def script(self) -> str:
         """As one line of POSIX shell; a few lines if it is to be tried again."""
-        words = list(self.argv)
-        settings = [f"{key}={value}" for key, value in self.environment.items()]
-        text = shlex.join(words)
-        if self.clean or settings:
-            kept = [f'{name}="${{{name}-}}"' for name in self.secrets] if self.clean else []
-            text = " ".join(["env", *(["-i"] if self.clean else []), shlex.join(settings), *kept, text])
-        if self.quiet:
-            text += " >/dev/null"
+        text = self.words()
         if self.directory:
             text = f"(cd {shlex.quote(self.directory)} && {text})"
         if self.input is not None:
             text = f"{_printing(self.input)} | {text}"
         if self.transient:
             text = _again(text, self.transient)
-        if self.hint:
-            text += f" || {{ status=$?; printf '%s\\n' {shlex.quote(f'hint: {self.hint}')} >&2; exit $status; }}"
-        return text
+        return text + self.otherwise()
+
+    def words(self) -> str:
+        """The argument vector with its environment, quoted."""
+        settings = [f"{key}={value}" for key, value in self.environment.items()]
+        text = shlex.join(self.argv)
+        if self.clean or settings:
+            text = " ".join(["env", *(["-i"] if self.clean else []), shlex.join(settings), text])
+        return f"{text} >/dev/null" if self.quiet else text
+
+    def otherwise(self) -> str:
+        """What follows it in a script, for when it fails."""
+        if self.hint is None:
+            return ""
+        return f" || {{ status=$?; printf '%s\\n' {shlex.quote(f'hint: {self.hint}')} >&2; exit $status; }}"
 
 
 class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", omit_defaults=True):
@@ -118,24 +122,16 @@ class Unless(msgspec.Struct, frozen=True, kw_only=True, tag="unless", omit_defau
     """
 
     probe: Command
-    steps: tuple["Step", ...]
+    steps: "tuple[Step, ...]"  # as a whole: Python 3.10 does not resolve a reference inside it
     title: str | None = None
     """What is being done, for the user who waits."""
     lock: str | None = None
 
     def script(self) -> str:
         """As POSIX shell."""
-        body = " &&\n".join(_indent(step.script()) for step in self.steps)
-        probe = f"{msgspec.structs.replace(self.probe, quiet=False).script()} >/dev/null 2>&1"
-        if self.lock is None:
-            return f"{probe} || {{\n{body}\n}} || exit $?"  # `set -e` overlooks what fails before an `&&`
-        lock = shlex.quote(f"{self.lock}.d")
-        return (
-            f"{probe} || {{\n  mkdir -p {shlex.quote(os.path.dirname(self.lock))}\n"
-            f"  until mkdir {lock} 2>/dev/null; do sleep 1; done\n"
-            f"  ( {probe} || {{\n{_indent(body)}\n  }} ) && status=0 || status=$?\n"
-            f"  rmdir {lock}\n  [ $status -eq 0 ] || exit $status\n}}"
-        )
+        from mlcube.script import guarded
+
+        return guarded(self)
 
 
 Step = Command | WriteFile | Pipe | Unless | Fail
@@ -148,12 +144,16 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit
     message: str
     hint: str | None = None
     status: int | None = None
-    """What is no failure of the task's own, as a time limit, is the error that has this exit status."""
+    """Ask only about a task that ended with this status; what is no failure of the task's own, as a time limit, is the
+    error that has this exit status."""
+    started: bool = True
+    """Whether the task was started at all, if it is so."""
 
     def script(self) -> str:
         """As one line of POSIX shell."""
         lines = [f"error: {self.message}", *([f"hint: {self.hint}"] if self.hint else [])]
-        return f"[ -z \"$({self.probe.script()} 2>/dev/null)\" ] || printf '%s\\n' {shlex.join(lines)} >&2"
+        asked = "" if self.status is None else f"[ $status -ne {self.status} ] || "
+        return f"{asked}[ -z \"$({self.probe.script()} 2>/dev/null)\" ] || printf '%s\\n' {shlex.join(lines)} >&2"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job", omit_defaults=True):
@@ -197,25 +197,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kill: Command | None = None
     """Ends the task at once. None: the task's own process is killed."""
 
-    def script(self, *, reasons_in: str | None = None) -> str:
-        """This plan as a POSIX shell script that does the same.
+    def script(self, *, timeout_seconds: float | None = None) -> str:
+        """This plan as a POSIX shell script that does the same."""
+        from mlcube.script import standalone
 
-        With `reasons_in`, a directory, what diagnoses find is not told, but kept there: in `reason.0` and so on.
-        """
-        body = [*(step.script() for step in self.steps)]
-        if self.task:
-            reasons = "".join(
-                _kept(diagnosis, f"{reasons_in}/reason.{number}") if reasons_in else f"{diagnosis.script()}; "
-                for number, diagnosis in enumerate(self.diagnoses)
-            )
-            ending = f" || {{ status=$?; {reasons}exit $status; }}" if reasons else ""
-            body.append(self.task.script() + ending)
-        body += [step.script() for step in self.after]
-        last = [f"[ $? -eq 0 ] || {{ {_never_failing(self.otherwise)}; }}"] if self.otherwise else []
-        last += [_never_failing(self.always)] if self.always else []
-        if last:
-            body.insert(0, f"trap {shlex.quote('; '.join(last))} EXIT")
-        return "\n".join(body)
+        return standalone(self, timeout_seconds=timeout_seconds)
 
     @property
     def commands(self) -> tuple[Step | Job, ...]:
@@ -226,10 +212,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def command(*argv: str, quiet: bool = False) -> Command:
     """A command that inherits everything."""
     return Command(argv=argv, quiet=quiet)
-
-
-def _kept(diagnosis: Diagnosis, path: str) -> str:
-    return f"{{ {diagnosis.probe.script()}; }} >{shlex.quote(path)} 2>/dev/null || :; "
 
 
 def _printing(text: str | SecretText) -> str:
@@ -246,20 +228,3 @@ def _again(text: str, statuses: tuple[int, ...]) -> str:
         f"  case $pause,$status in end,*) break ;; {transient}) sleep $pause ;; "
         f"*) break ;; esac\ndone; (exit $status); }}"
     )
-
-
-def _never_failing(steps: tuple[Step, ...]) -> str:
-    return "; ".join(f"{{ {step.script()}\n}} 2>/dev/null || :" for step in steps)
-
-
-def _indent(text: str) -> str:
-    """Two spaces before each line, except before those that begin inside a quoted word."""
-    lines, quote = [], ""
-    for line in text.split("\n"):
-        lines.append(line if quote else f"  {line}")
-        for character in line:
-            if character == quote:
-                quote = ""
-            elif not quote and character in "'\"":
-                quote = character
-    return "\n".join(lines)

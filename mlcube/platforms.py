@@ -14,6 +14,7 @@ from mlcube.errors import (
     Refused,
     UsageError,
     did_you_mean,
+    lowered,
 )
 from mlcube.invocation import Invocation
 from mlcube.runner import Host, Runner, find
@@ -74,7 +75,7 @@ def choose(
 
     Raises EngineUnavailable or Refused, with what would make it so, when none can.
     """
-    if named := name or settings.default_platform:
+    if (named := settings.default_platform if name is None else name) is not None:
         platform = resolve(settings, named, options)
         host = gather(platform.runner)
         reason = None if name else f"the default of {settings.file}"
@@ -188,7 +189,7 @@ class _Resolving:
             except CubeError as error:
                 problems += error.problems
             except msgspec.ValidationError as error:
-                message = f"option `{key}` of runner `{runner_name}`: {_lowered(str(error))}"
+                message = f"option `{key}` of runner `{runner_name}`: {lowered(str(error))}"
                 problems.append(Problem(message=message, position=where))
         where = self.settings.at("platforms", name, of_key=True)
         problems += [
@@ -204,7 +205,7 @@ class _Resolving:
         try:
             runner: Runner = kind(**values)
         except ValueError as error:
-            raise UsageError(_lowered(str(error)), position=where) from None
+            raise UsageError(lowered(str(error)), position=where) from None
         return runner
 
     def unknown_option(
@@ -227,7 +228,3 @@ class _Resolving:
                 raise UsageError("this is the name of a platform", position=where)
             return self.platform(value, {}, where).runner
         return msgspec.convert(value, hint)
-
-
-def _lowered(text: str) -> str:
-    return text[:1].lower() + text[1:].rstrip(".")

@@ -10,15 +10,15 @@ from mlcube import amounts
 from mlcube.cube import Access, RawNeeds, Refusal, Resources, Secret
 from mlcube.errors import Position, Problem
 
-__all__ = ["understand_docker", "understand_singularity", "words"]
+__all__ = ["VARIABLE", "understand_docker", "understand_singularity", "words"]
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""A name that every shell and engine takes for the name of a variable."""
 
 
 def words(arguments: str | list[str]) -> list[str]:
     """Raw arguments as words; ValueError when quotes do not match."""
     return [str(word) for word in arguments] if isinstance(arguments, list) else shlex.split(arguments)
-
-
-_VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
 
 class _Found:
@@ -71,7 +71,7 @@ class _Found:
         return self.trust
 
 
-_WITHOUT_EFFECT = {"--rm", "-i", "-t", "-it", "-ti", "--interactive", "--tty", "--init", "-d", "--detach"}
+_WITHOUT_EFFECT = {"--rm", "-i", "-t", "--interactive", "--tty", "--init", "-d", "--detach", "-q", "--quiet"}
 """Flags that say what cube does anyway."""
 
 _WITHOUT_VALUE = {"--privileged", "--publish-all", "-P", "--read-only", "--no-healthcheck", "--oom-kill-disable"}
@@ -148,13 +148,13 @@ def _harmless(flag: str, value: str) -> bool:
 
 def _environment(found: _Found, value: str) -> None:
     name, equals, text = value.partition("=")
-    if not _VARIABLE.fullmatch(name):
+    if not VARIABLE.fullmatch(name):
         message = f"`{value}` is neither `NAME=value` nor the name of a variable"
         found.problems.append(Problem(message=message, position=found.position))
     elif equals:
         found.environment[name] = text
     else:
-        found.secrets.append(Secret(name=name, optional=True))
+        found.secrets.append(Secret(name=name, optional=True, from_environment=found.trust))
 
 
 def _network(found: _Found, value: str, given: list[str]) -> None:
@@ -210,10 +210,16 @@ def _flags(queue: list[str], without_value: set[str]) -> Iterator[tuple[str, str
     while index < len(queue):
         word = queue[index]
         index += 1
+        if word.startswith("-") and not word.startswith("--"):
+            # Letters after one dash are flags of their own, up to the first that takes a value: the rest of the word.
+            while len(word) > 2 and word[:2] in without_value and word[2] != "=":
+                yield word[:2], "", [word[:2]]
+                word = f"-{word[2:]}"
+            if len(word) > 2:
+                yield word[:2], word[2:].removeprefix("="), [word]
+                continue
         flag, equals, value = word.partition("=")
-        if word.startswith("-") and not word.startswith("--") and len(word) > 2 and word not in without_value:
-            yield word[:2], word[2:].removeprefix("="), [word]
-        elif equals or word in without_value or not word.startswith("-"):
+        if equals or word in without_value or not word.startswith("-"):
             yield flag, value, [word]
         elif index < len(queue) and not queue[index].startswith("-"):
             yield flag, queue[index], [word, queue[index]]

@@ -22,7 +22,9 @@ __all__ = [
     "RunDirectory",
     "Seconds",
     "Versions",
+    "find_id",
     "find_run",
+    "killed",
     "new_id",
     "now",
     "remove",
@@ -105,7 +107,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a run. No secret is in it."""
 
     schema: Annotated[Literal[1], Meta(description="The version of this format.")] = 1
-    id: Annotated[str, Meta(description="`YYYYMMDD-HHMMSS-xxxx`, in UTC; sorts by time.")]
+    id: Annotated[str, Meta(description="`YYYYMMDD-HHMMSS-xxxxxxxx`, in UTC; sorts by time.")]
     cube: Annotated[CubeIdentity, Meta(description="The cube that was run.")]
     task: Annotated[str, Meta(description="The task's name.")]
     platform: Annotated[PlatformIdentity, Meta(description="Where it was run.")]
@@ -167,7 +169,7 @@ class RunDirectory:
         over = record.status != "running"
         self.write("record.json", record, durable=over)
         if over:
-            for name in ("holder.json", "task.json"):
+            for name in ("holder.json", "step.json", "task.json"):
                 if os.path.exists(os.path.join(self.path, name)):
                     os.unlink(os.path.join(self.path, name))
 
@@ -186,6 +188,13 @@ class RunDirectory:
         holder = self._read("holder.json", locks.Holder)
         return holder is not None and locks.alive(holder)
 
+    def killed(self) -> bool:
+        """Whether its process was killed, and nobody has settled it since."""
+        if not os.path.exists(os.path.join(self.path, "holder.json")) or self.live():
+            return False
+        found = self._read("record.json", Record)
+        return found is not None and found.status == "running"
+
     def settle(self) -> None:
         """After a run whose process was killed: end its task, perform what its plan does last, and note it."""
         from mlcube.execute import Execution
@@ -195,11 +204,12 @@ class RunDirectory:
         if self.live() or (found and found.status != "running"):
             return
         plans = self._read("plan.json", Plans) or Plans()
-        task = self._read("task.json", locks.Holder)
-        if task and plans.run.kill is None and locks.alive(task):
-            import signal
-
-            os.killpg(task.pid, signal.SIGKILL)
+        left = [self._read("step.json", locks.Holder)]
+        if plans.run.kill is None:  # else its engine's client ends with it
+            left.append(self._read("task.json", locks.Holder))
+        for process in left:
+            if process and locks.alive(process):
+                _kill_group(process.pid)
         with catching() as signals, Execution(signals=signals) as execution:
             execution.clean_up(plans.run, killed=True)
             execution.clean_up(plans.prepare)
@@ -217,10 +227,19 @@ class RunDirectory:
             return None
 
 
+def _kill_group(pid: int) -> None:
+    """End a process that was started in a session of its own, with all that it started."""
+    import signal
+    from contextlib import suppress
+
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
 def new_id() -> str:
     """An identity for a run: sorts by time, is short to type, and is taken by no other run of this user."""
     while True:
-        run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(2).hex()
+        run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + os.urandom(4).hex()
         if not os.path.lexists(RunDirectory(run_id).path):
             return run_id
 
@@ -239,20 +258,34 @@ def runs() -> list[Record]:
 
 
 def find_run(prefix: str) -> Record:
-    """The run whose id begins with `prefix`, or the `last` one. Raises UsageError unless there is exactly one."""
+    """The record of the run whose id begins with `prefix`, or of the `last` one. Raises UsageError if it has none."""
+    run_id = find_id(prefix)
+    if record := RunDirectory(run_id).record():
+        return record
+    raise UsageError(f"the record of run `{run_id}` cannot be read", hint=f"cube runs remove {run_id}")
+
+
+def find_id(prefix: str) -> str:
+    """The run whose id begins with `prefix`, or the `last` one; its record may be broken, or not be there at all.
+
+    Raises UsageError unless there is exactly one.
+    """
     if prefix == "last":
         if found := runs():
-            return found[0]
+            return found[0].id
         raise UsageError("there are no runs yet", hint="cube run")
     matching = [run_id for run_id in _ids() if run_id.startswith(prefix)]
     if len(matching) > 1 and prefix not in matching:
         some = ", ".join(f"`{run_id}`" for run_id in matching[:5])
         raise UsageError(f"`{prefix}` is the beginning of {len(matching)} runs", hint=f"one of {some}")
-    for run_id in [prefix] if prefix in matching else matching:
-        if record := RunDirectory(run_id).record():
-            return record
-        raise UsageError(f"the record of run `{run_id}` cannot be read", hint=f"cube runs remove {run_id}")
-    raise UsageError(f"no run is named `{prefix}`", hint="cube runs list")
+    if not matching:
+        raise UsageError(f"no run is named `{prefix}`", hint="cube runs list")
+    return prefix if prefix in matching else matching[0]
+
+
+def killed() -> list[str]:
+    """The runs whose process was killed, and that nobody has settled since."""
+    return [run.id for run in map(RunDirectory, _ids()) if run.killed()]
 
 
 def remove(run_id: str) -> None:

@@ -1,5 +1,6 @@
 """One invocation from plan to record."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from mlcube.errors import (
 )
 from mlcube.execute import Execution, ask
 from mlcube.holding import holding
-from mlcube.invocation import Invocation
+from mlcube.invocation import Invocation, Parameter
 from mlcube.plan import Plan
 from mlcube.record import Output, Plans, Record, RunDirectory
 from mlcube.runner import Answer, Host, Runner
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from mlcube.platforms import Platform
 
 __all__ = ["configure", "plans", "run_task"]
+
+_SILENT_SECONDS = 2.0
+"""How long a checksum may take before the user is told what is being done."""
 
 
 def plans(invocation: Invocation, runner: Runner, host: Host) -> tuple[Plan, Plan]:
@@ -69,6 +73,7 @@ def run_task(
 
     What is no failure of the task is raised, with the run's id as the error's `run_id`; the record has it too.
     """
+    _settle(report)
     with catching() as signals:
         run = _Run(invocation, platform, cube, signals)
         try:
@@ -82,6 +87,14 @@ def run_task(
                 run.end(status="failed", exit_status=1, message=f"{type(error).__name__}: {error}")
             raise
         return run.record
+
+
+def _settle(report: Callable[[str], None]) -> None:
+    """End and note what runs left that were killed, before another begins; what cannot be settled stays as it is."""
+    for run_id in record.killed():
+        report(f"run {run_id} was killed: cleaning up what it left")
+        with suppress(CubeError, OSError):
+            record.settle(run_id)
 
 
 class _Run:
@@ -131,12 +144,14 @@ class _Run:
 
         paths = [output.path for output in invocation.outputs]
         held = holding(
-            invocation.run_id, invocation.task, paths,
+            invocation.run_id, invocation.task, paths, workspace=invocation.workspace,
             wait_seconds=wait_seconds, report=report, pause=self.signals.pause,
         )  # fmt: skip
+        places = [os.path.realpath(path) for path in paths]
         execution = Execution(
-            signals=self.signals, log=self.directory.log, stdout=stdout, stderr=stderr, secrets=secrets, report=report
-        )
+            signals=self.signals, log=self.directory.log, stdout=stdout, stderr=stderr, secrets=secrets, report=report,
+            begun=self._begun,
+        )  # fmt: skip
         with execution, held:
             begun = time.monotonic()
             _prepare(execution, self.runner, prepare)
@@ -150,7 +165,8 @@ class _Run:
                 seconds = msgspec.structs.replace(self.record.seconds, run=_rounded(execution.seconds))
                 self._note(seconds=seconds, image=image.identity())
             if status == 0:
-                self._note(outputs=tuple(self._output(output) for output in invocation.outputs))
+                named = zip(invocation.outputs, places, strict=True)
+                self._note(outputs=tuple(self._output(output, place, report) for output, place in named))
         message = execution.reason or (f"the task ended with status {status}" if status else None)
         self.end(status="failed" if status else "succeeded", exit_status=status, message=message)
 
@@ -185,10 +201,26 @@ class _Run:
 
         return started
 
-    def _output(self, output: Any) -> Output:
+    def _begun(self, process: int) -> None:
+        """What prepares the task can take long, and would go on if this process were killed."""
+        if step := locks.holder_of(process):
+            self.directory.write("step.json", step)
+
+    def _output(self, output: Parameter, place: str, report: Callable[[str], None]) -> Output:
         found = Output(name=output.name, type=output.type, path=output.path)
+        if os.path.realpath(output.path) != place:  # the task made a link of it: what that leads to is not its own
+            return found
+        late = time.monotonic() + _SILENT_SECONDS
+
+        def check() -> None:
+            nonlocal late
+            self.signals.check()
+            if time.monotonic() >= late:
+                late = float("inf")
+                report(f"computing the checksum of output `{output.name}`")
+
         try:
-            computed = checksum.checksum(output.path, self.signals.check)
+            computed = checksum.checksum(output.path, check)
         except OSError:  # an optional one that is not there, or one that is not ours to read
             return found
         return msgspec.structs.replace(found, **msgspec.structs.asdict(computed))

@@ -5,6 +5,7 @@ Scalars follow the YAML 1.2 core schema, not YAML 1.1: `on`, `yes`, `22:22` and 
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,7 +113,10 @@ class Document(msgspec.Struct, frozen=True):
 def read_text(path: str, name: str) -> str:
     """A file's text, which must be UTF-8 and of a reasonable size."""
     try:
-        with open(path, "rb") as file:
+        # Opened so that nobody waits for what a named pipe will say.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise MissingInput(f"`{name}` is no file", hint="a device, a named pipe or a folder cannot be read")
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise MissingInput(f"there is no file `{name}`") from None

@@ -105,7 +105,7 @@ class Route:
         """How much may still be read; None: until the end."""
         self._log = log
         self._redaction = redaction
-        """Keeps secrets out of the log; the user sees what the task prints as it is."""
+        """Keeps secrets out of the log and of what is kept; the user sees what the task prints as it is."""
         _enlarge(source)
 
     def carry(self) -> bool:
@@ -116,11 +116,7 @@ class Route:
         self.carried += len(chunk)
         if self.left is not None:
             self.left -= len(chunk)
-        self._log.write(self._redaction.feed(chunk) if self._redaction else chunk)
-        if self.keep:
-            self.kept += chunk
-            if len(self.kept) > 2 * self.keep:
-                del self.kept[: -self.keep]
+        self._record(self._redaction.feed(chunk) if self._redaction else chunk)
         if self.outlet is not None:
             self.pending = self.outlet.write(chunk)
         return bool(self.pending) or self.left != 0
@@ -148,10 +144,17 @@ class Route:
     def close(self) -> None:
         """Let go of the pipe and of the outlet."""
         if self._redaction:
-            self._log.write(self._redaction.end())
+            self._record(self._redaction.end())
         os.close(self.source)
         if self.outlet is not None:
             self.outlet.close()
+
+    def _record(self, text: bytes) -> None:
+        self._log.write(text)
+        if self.keep:
+            self.kept += text
+            if len(self.kept) > 2 * self.keep:
+                del self.kept[: -self.keep]
 
 
 def _enlarge(pipe: int) -> None:

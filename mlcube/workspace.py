@@ -2,18 +2,19 @@
 
 import os
 import os.path
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 from mlcube.cube import Cube
-from mlcube.errors import MissingInput, UsageError
-from mlcube.invocation import Invocation
+from mlcube.errors import MissingInput, MissingOutput, UsageError
+from mlcube.invocation import Invocation, Parameter
 from mlcube.plan import Fail, SecretText, Step, Unless, WriteFile, command
 
 __all__ = ["EXCLUDED", "after", "always", "before", "free_bytes", "is_text", "kind", "locate", "source_digest"]
 
-EXCLUDED = (".git", ".venv", "__pycache__", "workspace")
-"""Names in a source folder that are no code."""
+EXCLUDED = (".git", ".venv", ".cube", "__pycache__", "*.pyc")
+"""What is no code, wherever it lies in a source folder."""
 
 
 def locate(cube: Cube, workspace: str | None) -> str:
@@ -36,11 +37,15 @@ def is_text(path: str) -> bool:
     return (path.isascii() and "\0" not in path) or not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in path)
 
 
-def kind(path: str) -> Literal["file", "directory"] | None:
-    """What lies at a path; None when nothing does."""
-    if os.path.isdir(path):
+def kind(path: str) -> Literal["file", "directory", "special"] | None:
+    """What lies at a path; None when nothing does. `special` is a device, a named pipe or a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return "file" if os.path.lexists(path) else None
+    if stat.S_ISDIR(mode):
         return "directory"
-    return "file" if os.path.lexists(path) else None
+    return "file" if stat.S_ISREG(mode) else "special"
 
 
 def free_bytes(path: str) -> int:
@@ -51,36 +56,47 @@ def free_bytes(path: str) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def source_digest(folder: str) -> str:
-    """Hex sha256 of the names, modes and contents of a folder's code, whatever their order on disk."""
+def source_digest(folder: str, excluded: Collection[str] = ()) -> str:
+    """Hex sha256 of the names, modes and contents of a folder's code, whatever their order on disk.
+
+    `excluded` are names at its top that are no code. The same for every user who may read it.
+    """
     import hashlib
 
     digest = hashlib.sha256()
-    for path in _source_files(folder):
+    for path in _source_files(folder, excluded):
         name = os.path.relpath(path, folder)
         if os.path.islink(path):
             content, mode = os.readlink(path).encode(errors="surrogateescape"), "l"
         else:
             try:
                 with open(path, "rb") as file:
-                    content = file.read()
+                    content, bits = file.read(), os.fstat(file.fileno()).st_mode
             except OSError as error:
                 raise MissingInput(f"`{path}` cannot be read: {str(error.strerror).lower()}") from None
-            mode = "x" if os.access(path, os.X_OK) else "f"
+            mode = "x" if bits & 0o111 else "f"
         inner = hashlib.sha256(content).hexdigest()
         digest.update(f"{mode} {inner} {name}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _source_files(folder: str) -> Iterator[str]:
-    for directory, folders, files in os.walk(folder):
+def _source_files(folder: str, excluded: Collection[str]) -> Iterator[str]:
+    def unreadable(error: OSError) -> None:
+        raise MissingInput(f"`{error.filename}` cannot be read: {str(error.strerror).lower()}")
+
+    for directory, folders, files in os.walk(folder, onerror=unreadable):
         links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
-        folders[:] = sorted(name for name in folders if name not in EXCLUDED and name not in links)
+        leave = {name for name in folders + files if _is_excluded(name) or (directory == folder and name in excluded)}
+        folders[:] = sorted(name for name in folders if name not in leave and name not in links)
         for name in sorted(files + links):
-            if name not in EXCLUDED and not name.endswith(".pyc"):
+            if name not in leave:
                 path = os.path.join(directory, name)
                 if os.path.islink(path) or os.path.isfile(path):
                     yield path
+
+
+def _is_excluded(name: str) -> bool:
+    return name in EXCLUDED or name.endswith(".pyc")
 
 
 def before(invocation: Invocation) -> tuple[Step, ...]:
@@ -112,22 +128,55 @@ def after(invocation: Invocation) -> tuple[Step, ...]:
     steps: list[Step] = []
     for output in invocation.outputs:
         written = output.staged or output.path
-        test = "-d" if output.type == "directory" else "-s" if output.created else "-e"
+        test = "-s" if output.created else "-e"
+        checks = (*_as_declared(output, written), *(_move(output, written) if output.staged else ()))
+        if output.optional:
+            steps.append(Unless(probe=command("test", "!", "-e", written), steps=checks))
+            continue
         fail = Fail(
             message=f"the task succeeded, but its output `{output.name}` is missing: {output.path}",
             hint=f"the task must write {output.target}, which it gets as `--{output.name}`",
-            status=73,
+            status=MissingOutput.status,
         )
-        if not output.optional:
-            steps.append(Unless(probe=command("test", test, written), steps=(fail,)))
-        if output.staged:
-            move = command("mv", "-f", "--", written, output.path)
-            if output.optional:
-                move_if = Unless(probe=command("test", "!", "-e", written), steps=(move,))
-                steps.append(move_if)
-            else:
-                steps.append(move)
+        steps += [Unless(probe=command("test", test, written), steps=(fail,)), *checks]
     return tuple(steps)
+
+
+_LEADS_INSIDE = 'case $(readlink -f -- "$1") in "$(readlink -f -- "$2")"/*) ;; *) exit 1 ;; esac'
+
+
+def _as_declared(output: Parameter, written: str) -> tuple[Step, ...]:
+    """What the task left is a file or a directory, and no link by which it would hand out what it could not read."""
+    test = "-d" if output.type == "directory" else "-f"
+    wrong = _refused(output, f"is no {'directory' if output.type == 'directory' else 'regular file'}")
+    leads_away = _refused(output, "is a symbolic link that leads out of the place where the task may write")
+    folder = os.path.dirname(written)
+    if output.staged or output.type == "directory":  # its place is its own, and so a link leads away from it
+        look: tuple[Step, ...] = (leads_away,)
+    else:
+        look = (Unless(probe=command("sh", "-c", _LEADS_INSIDE, "sh", written, folder), steps=(leads_away,)),)
+    places = (written, folder) if output.staged else (written,)
+    links = tuple(Unless(probe=command("test", "!", "-L", place), steps=look) for place in places)
+    return (Unless(probe=command("test", test, written), steps=(wrong,)), *links)
+
+
+def _move(output: Parameter, written: str) -> tuple[Step, ...]:
+    """To its place, unless something came to lie there meanwhile that `mv` would replace and no program would."""
+    fail = _refused(output, "cannot be brought to its place, where no regular file lies")
+    not_a_file = Unless(probe=command("test", "-f", output.path), steps=(fail,))
+    return (
+        Unless(probe=command("test", "!", "-L", output.path), steps=(fail,)),
+        Unless(probe=command("test", "!", "-e", output.path), steps=(not_a_file,)),
+        command("mv", "-f", "--", written, output.path),
+    )
+
+
+def _refused(output: Parameter, why: str) -> Fail:
+    return Fail(
+        message=f"the task succeeded, but its output `{output.name}` {why}: {output.path}",
+        hint=f"the task must write a {output.type}: {output.target}, which it gets as `--{output.name}`",
+        status=MissingOutput.status,
+    )
 
 
 def always(invocation: Invocation) -> tuple[Step, ...]:

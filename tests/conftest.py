@@ -6,6 +6,7 @@ when `CUBE_REQUIRE_ENGINES` names it, as in `docker,local`: then the test fails.
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,11 @@ REQUIRED = tuple(name for name in os.environ.get("CUBE_REQUIRE_ENGINES", "").spl
 SSH_CONFIG = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/ssh/config"
 """Leads to `engine-host`, the server of `tests/engines/sshd.sh`."""
 _HOME = os.path.expanduser("~")
+
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # What a shell starts in the background ignores SIGINT, and so would everything that the tests start.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

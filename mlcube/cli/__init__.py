@@ -1,29 +1,62 @@
 """The command line, `cube`."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Where `cube` and `mlcube` begin. Asking for the version imports nothing."""
-    if sys.argv[1:] == ["--version"]:
+    try:
+        status = _begin(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def _begin(words: list[str]) -> int:
+    closed = _opened()
+    if words == ["--version"]:
         from mlcube import __version__
 
-        sys.stdout.write(f"cube {__version__}\n")
-        return
+        try:
+            if 1 not in closed:
+                os.write(1, f"cube {__version__}\n".encode())
+                return 0
+        except OSError:
+            pass  # said below, where errors are told
     import gc
 
+    from mlcube.cli import interruption
+
+    interruption.ends_at_once()
     # What is imported lives as long as the process: to look through it for cycles, while it grows and once more at
     # the end, would be a quarter of the time of a short command.
     gc.set_threshold(100_000)
     try:
-        sys.exit(_start(sys.argv[1:]))
+        return _start(words, closed)
     finally:
         gc.freeze()
+        interruption.is_ignored()
 
 
-def _start(words: list[str]) -> int:
-    from mlcube.cli import direct
+def _opened() -> list[int]:
+    """Open the null device as each standard stream that is closed; gives which were.
 
+    Else the next file to be opened would take its number, and get what is meant for the user.
+    """
+    closed = []
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # noqa: PERF203 - each in turn
+            closed.append(os.open(os.devnull, os.O_RDWR))  # the lowest number that is free: this one
+    return closed
+
+
+def _start(words: list[str], closed: list[int]) -> int:
+    from mlcube.cli import direct, streams
+
+    streams.guard(closed)
     if (status := direct.start(words)) is not None:
         return status
     from mlcube.cli.application import start

@@ -11,7 +11,8 @@ from typer.core import TyperGroup
 from mlcube.cli import console
 from mlcube.cli.declared import for_typer
 from mlcube.cli.outcome import outcome
-from mlcube.errors import CubeError, did_you_mean
+from mlcube.cli.strict import StrictCommand
+from mlcube.errors import CubeError, did_you_mean, lowered
 
 __all__ = ["COMMANDS", "start"]
 
@@ -67,7 +68,7 @@ def start(arguments: list[str]) -> int:
     """Run `cube` with these arguments; returns its exit status."""
     program = os.path.basename(sys.argv[0])
     program = program if program in ("cube", "mlcube") else "cube"
-    return outcome(lambda: _main(arguments, program))
+    return outcome(lambda: _main(arguments, program), as_json="--json" in arguments)
 
 
 def _main(arguments: list[str], program: str) -> Any:
@@ -131,10 +132,13 @@ def _command(name: str) -> Any:
     module = import_module(f"mlcube.cli.{name.replace('-', '_')}")
     for_typer(module.command)
     application = typer.Typer(add_completion=False, **_FRAME)
-    context = {**_CONTEXT, **getattr(module, "CONTEXT", {})}
-    application.command(name, help=module.command.__doc__, epilog=module.EXAMPLE, context_settings=context)(
-        module.command
-    )
+    application.command(
+        name,
+        cls=StrictCommand,
+        help=module.command.__doc__,
+        epilog=module.EXAMPLE,
+        context_settings={**_CONTEXT, **getattr(module, "CONTEXT", {})},
+    )(module.command)
     return typer.main.get_command(application)
 
 
@@ -152,7 +156,7 @@ def _translated(error: Any) -> CubeError:
     if name := getattr(error, "option_name", None):
         known = tuple(option for each in (command.params if command else ()) for option in each.opts)
         if type(error).__name__ != "NoSuchOption":
-            return _usage(_lowered(error.format_message()), ask_help)
+            return _usage(lowered(error.format_message()).replace("'", "`"), ask_help)
         if command is not None and name.replace("_", "-") in _GLOBAL:
             return _usage(
                 f"`{name}` stands before the command", f"{context.parent.command_path} {name} ... {command.name}"
@@ -164,9 +168,4 @@ def _translated(error: Any) -> CubeError:
         if hint is None and command is not None and command.name == "run":
             hint = f"a task's parameter is given without dashes: {name.lstrip('-')}=VALUE"
         return _usage(f"there is no option `{name}`", hint or ask_help)
-    return _usage(_lowered(error.format_message()), ask_help)
-
-
-def _lowered(text: str) -> str:
-    """A sentence of the parser in our style."""
-    return f"{text[:1].lower()}{text[1:]}".rstrip(".").replace("'", "`")
+    return _usage(lowered(error.format_message()).replace("'", "`"), ask_help)

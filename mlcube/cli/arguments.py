@@ -50,7 +50,9 @@ Overrides = Annotated[
     list[str] | None,
     option("-P", "-p", metavar="KEY=VALUE", help="set a key of the cube's file, or runner.OPTION of the platform"),
 ]
-Trust = Annotated[bool, option("--trust", help="allow what the cube's raw engine arguments open on this machine")]
+Trust = Annotated[
+    bool, option("--trust", help="allow what opens this machine: raw engine arguments, far build contexts, far outputs")
+]
 Json = Annotated[bool, option("--json", help="print JSON")]
 Words = Annotated[list[str] | None, argument(metavar="[NAME=VALUE]...", help="parameters of the tasks")]
 
@@ -93,6 +95,8 @@ def parameters(words: Sequence[str] | None, tasks: Sequence[str]) -> dict[str, s
         if not equals or not name:
             hint = f"--task {word}" if word in tasks else "parameters are given as name=value"
             raise UsageError(f"`{word}` is no `name=value`", hint=hint)
+        if name in result:
+            raise UsageError(f"parameter `{name}` is given twice", hint="give it once")
         result[name] = value
     return result
 
@@ -114,29 +118,28 @@ def chosen_tasks(given: Sequence[str] | None, known: Sequence[str], cube_name: s
     raise UsageError(f"`{cube_name}` has several tasks: say which", hint=f"one or more of\n{listed}")
 
 
-def secrets(names: Sequence[tuple[str, bool]], files: Sequence[str] | None) -> dict[str, str]:
+_LARGEST_SECRET = 1 << 20
+
+
+def secrets(
+    names: Sequence[tuple[str, bool]], files: Sequence[str] | None, withheld: Sequence[str] = ()
+) -> dict[str, str]:
     """The value of each secret (name, optional): of the file that `--secret` names, else of the environment.
+
+    Those of the environment that are `withheld` are left out.
 
     Raises UsageError for a secret that is needed and not given, before anything starts.
     """
     given: dict[str, str] = {}
-    for text in files or ():
-        name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise UsageError(f"`--secret {text}` names no file", hint=f"--secret {name or 'NAME'}=FILE")
-        known = tuple(known for known, _ in names)
-        if name not in known:
-            hint = did_you_mean(name, known) or "see `cube describe`"
-            raise UsageError(f"no task that runs has a secret `{name}`", hint=hint)
+    for name, path in secret_files([name for name, _ in names], files).items():
         try:
-            with open(os.path.expanduser(path), encoding="utf-8") as file:
-                given[name] = file.read().removesuffix("\n")
-        except (OSError, UnicodeDecodeError) as error:
+            given[name] = _secret(path)
+        except (OSError, ValueError) as error:  # noqa: PERF203 - each in turn
             raise UsageError(f"the secret `{name}` cannot be read from `{path}`: {_reason(error)}") from None
     for name, optional in names:
         if name in given:
             continue
-        if name in os.environ:
+        if name in os.environ and name not in withheld:
             given[name] = os.environ[name]
         elif not optional:
             hint = f"set the variable {name}, or give a file: --secret {name}=FILE"
@@ -144,5 +147,40 @@ def secrets(names: Sequence[tuple[str, bool]], files: Sequence[str] | None) -> d
     return given
 
 
+def secret_files(known: Sequence[str], files: Sequence[str] | None) -> dict[str, str]:
+    """The file that `--secret` names for each secret; one that no task has, or that comes twice, is an error."""
+    given: dict[str, str] = {}
+    for text in files or ():
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"`--secret {text}` names no file", hint=f"--secret {name or 'NAME'}=FILE")
+        if name not in known:
+            hint = did_you_mean(name, tuple(known)) or "see `cube describe`"
+            raise UsageError(f"no task that runs has a secret `{name}`", hint=hint)
+        if name in given:
+            raise UsageError(f"the secret `{name}` is given twice", hint="give it once")
+        given[name] = os.path.expanduser(path)
+    return given
+
+
+def _secret(path: str) -> str:
+    """What a file says, without its last line break. A pipe or a device, which may never end, is no file."""
+    import stat
+
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no regular file")
+    with open(path, "rb") as file:
+        content = file.read(_LARGEST_SECRET + 1)
+    if len(content) > _LARGEST_SECRET:
+        raise ValueError("it is larger than 1 MiB")
+    if b"\0" in content:
+        raise ValueError("it is no text")
+    return content.decode().removesuffix("\n")
+
+
 def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or "it is no text").lower()
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    strerror: str | None = getattr(error, "strerror", None)
+    return strerror.lower() if strerror else str(error)

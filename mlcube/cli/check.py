@@ -32,7 +32,9 @@ def command(mlcube: MlcubePath = ".", paths: Paths = None, override: Overrides =
         except CubeError as error:
             problems, status = error.problems, error.status
         if as_json:
-            checked.append({"path": path, "valid": bool(summary), "problems": [_plain(each) for each in problems]})
+            checked.append(
+                {"path": path, "valid": bool(summary), "problems": [console.plain(each) for each in problems]}
+            )
             continue
         console.warnings(tuple(each for each in problems if summary))
         for each in problems if not summary else ():
@@ -42,15 +44,3 @@ def command(mlcube: MlcubePath = ".", paths: Paths = None, override: Overrides =
     if as_json:
         console.document({"cubes": checked})
     return status
-
-
-def _plain(problem: Problem) -> dict[str, object]:
-    position = problem.position
-    return {
-        "severity": problem.severity,
-        "message": problem.message,
-        "hint": problem.hint,
-        "file": position.source if position else None,
-        "line": position.line or None if position else None,
-        "column": position.column or None if position else None,
-    }

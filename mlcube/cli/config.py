@@ -80,16 +80,20 @@ def command(
         *(_setting(text) for text in set_ or ()),
         *(partial(_unset, key=key) for key in unset or ()),
     ]
-    if not (changes or get or list_all):
+    if not (changes or get is not None or list_all):
         raise UsageError("say what to do", hint="cube config --list")
+    if get is not None and list_all:
+        raise UsageError("`--list` prints everything, `--get` one value", hint=f"cube config --get {get}")
 
     settings = _edit(changes, set_ or (), created) if changes else read_settings()
     if changes:
         console.note(f"settings written to {settings.file}")
+        list_all = list_all or (as_json and get is None)
     if get is not None:
         _print(_at(_data(settings), get), as_json)
     elif list_all:
-        console.note(f"settings of {settings.file}")
+        if not changes:
+            console.note(f"settings of {settings.file}")
         _print(_data(settings), as_json)
     return 0
 
@@ -118,12 +122,13 @@ def _edit(changes: Sequence[Callable[[Data], None]], set_: Sequence[str], create
             each(data)
 
     def check(settings: Settings) -> None:
-        """A platform of which an option was set must be one that its runner understands."""
+        """A platform of which an option was set must be one that its runner understands; a default must exist."""
         from mlcube.platforms import resolve
 
-        for name in {*created} | {
-            text.split(".")[1] for text in set_ if text.count(".") > 1 and text.startswith("platforms.")
-        }:
+        keys = [text.partition("=")[0].split(".") for text in set_]
+        names = [key[1] for key in keys if len(key) > 2 and key[0] == "platforms"]
+        names += [settings.default_platform or "" for key in keys if key == ["default_platform"]]
+        for name in dict.fromkeys([*created, *names]):
             resolve(settings, name)
 
     return edit(change, check)
@@ -253,4 +258,7 @@ def _setting(text: str) -> Callable[[Data], None]:
 def _unset(data: Data, key: str) -> None:
     _at(data, key)
     *parents, last = key.split(".")
+    if parents == ["platforms"]:
+        _remove(data, last)  # which also looks at who refers to it
+        return
     del (_at(data, ".".join(parents)) if parents else data)[last]

@@ -1,15 +1,18 @@
 """`cube configure`: the image or environment of a cube, made available before the first run."""
 
+import os.path
+
 import msgspec
 
+from mlcube import directories
 from mlcube.binding import bind
 from mlcube.cli import console
-from mlcube.cli.arguments import MlcubePath, Overrides, PlatformName, overrides
+from mlcube.cli.arguments import Json, MlcubePath, Overrides, PlatformName, Trust, overrides
 from mlcube.cube import Cube, RawNeeds, Task
 from mlcube.invocation import Invocation
 from mlcube.platforms import Choice, choose
 from mlcube.reading import read_cube
-from mlcube.record import RunDirectory, new_id
+from mlcube.record import new_id
 from mlcube.settings import read_settings
 
 EXAMPLE = """\b
@@ -18,23 +21,32 @@ Example:
 """
 
 
-def command(mlcube: MlcubePath = ".", platform: PlatformName = None, override: Overrides = None) -> int:
+def command(
+    mlcube: MlcubePath = ".",
+    platform: PlatformName = None,
+    override: Overrides = None,
+    as_json: Json = False,
+    trust: Trust = False,
+) -> int:
     """Build or pull the image of a cube, or make its environment; also what is there but could be newer."""
     from mlcube.running import configure
 
-    invocation, choice = chosen(mlcube, platform, override)
+    invocation, choice = chosen(mlcube, platform, override, trust=trust)
     console.note(f"making `{invocation.image or invocation.cube}` available on {choice.platform.name}")
-    configure(invocation, choice.platform, report=console.note)
+    with console.progress() as descriptor:
+        configure(invocation, choice.platform, stderr=descriptor, report=console.note)
     console.note(f"`{invocation.image or invocation.cube}` is available on {choice.platform.name}")
+    if as_json:
+        console.document({"image": invocation.image, "platform": choice.platform.name})
     return 0
 
 
-def chosen(path: str, platform: str | None, override: list[str] | None) -> tuple[Invocation, Choice]:
+def chosen(path: str, platform: str | None, override: list[str] | None, *, trust: bool) -> tuple[Invocation, Choice]:
     """What a cube needs whatever its task, and the platform that makes it available."""
     from mlcube.host import gather
 
     of_cube, of_runner = overrides(override, platform)
-    cube, warnings = read_cube(path, overrides=of_cube)
+    cube, warnings = read_cube(path, overrides=of_cube, trust=trust)
     console.warnings(warnings)
     invocation = without_task(cube)
     settings = read_settings()
@@ -46,8 +58,8 @@ def chosen(path: str, platform: str | None, override: list[str] | None) -> tuple
 
 
 def without_task(cube: Cube) -> Invocation:
-    """The image or environment alone: no parameter, no need and no consent matter to it."""
+    """The image or environment alone: no parameter and no need matter to it, and it is no run that is recorded."""
     name = next(iter(cube.tasks))
     bare = msgspec.structs.replace(cube, tasks={name: Task(name=name)}, cpu_needs=RawNeeds(), gpu_needs=RawNeeds())
     run_id = new_id()
-    return bind(bare, name, run_id=run_id, scratch=f"{RunDirectory(run_id).path}/scratch")
+    return bind(bare, name, run_id=run_id, scratch=os.path.join(directories.cache(), "scratch", run_id))

@@ -2,12 +2,30 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from mlcube.errors import CubeError, Problem
+from mlcube.errors import CubeError, Problem, escaped
 
-__all__ = ["LEVELS", "document", "failure", "note", "problem", "result", "set_level", "table", "warnings"]
+__all__ = [
+    "LEVELS",
+    "debugging",
+    "document",
+    "failure",
+    "note",
+    "plain",
+    "problem",
+    "progress",
+    "raw",
+    "result",
+    "set_level",
+    "table",
+    "talking",
+    "told",
+    "trace",
+    "warnings",
+]
 
 LEVELS = ("critical", "error", "warning", "info", "debug")
 
@@ -31,9 +49,28 @@ def talking() -> bool:
     return _level not in ("critical", "error")
 
 
+@contextmanager
+def progress() -> Iterator[int]:
+    """A descriptor for what is printed while something is made available: nowhere, if progress is not wanted."""
+    if talking():
+        yield 2
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        yield nowhere
+    finally:
+        os.close(nowhere)
+
+
 def result(text: str) -> None:
     """A line of what the user asked for."""
     sys.stdout.write(f"{text}\n")
+
+
+def raw(chunk: bytes) -> None:
+    """A part of a file, byte for byte."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(chunk)
 
 
 def document(value: Any) -> None:
@@ -45,6 +82,7 @@ def document(value: Any) -> None:
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:
     """Rows in columns, as wide as they need to be."""
+    rows = [tuple(escaped(cell, lines=False) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -53,7 +91,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> None:
 def note(text: str) -> None:
     """A line about what is going on."""
     if talking():
-        _tell(text)
+        _tell(escaped(text))
 
 
 def warnings(problems: tuple[Problem, ...]) -> None:
@@ -70,6 +108,24 @@ def failure(error: CubeError) -> int:
     return error.status
 
 
+def told(error: CubeError) -> dict[str, object]:
+    """An error as data."""
+    return {"status": error.status, "problems": [plain(each) for each in error.problems]}
+
+
+def plain(one: Problem) -> dict[str, object]:
+    """A problem as data."""
+    position = one.position
+    return {
+        "severity": one.severity,
+        "message": one.message,
+        "hint": one.hint,
+        "file": position.source if position else None,
+        "line": position.line or None if position else None,
+        "column": position.column or None if position else None,
+    }
+
+
 def problem(one: Problem) -> None:
     """A problem with its place, the source line and a hint."""
     text = str(one)
@@ -77,6 +133,13 @@ def problem(one: Problem) -> None:
         for word, colour in _COLOURS.items():
             text = _painted(text, word, colour)
     _tell(text)
+
+
+def trace(error: Exception) -> None:
+    """Where an error came from."""
+    import traceback
+
+    _tell("".join(traceback.format_exception(error)).rstrip())
 
 
 def _painted(text: str, word: str, colour: str) -> str:

@@ -1,6 +1,7 @@
 """`cube create`: a working new cube out of a template."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -37,6 +38,7 @@ def command(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise UsageError(f"`{name}` is no name for a cube", hint="use letters, digits, `-`, `_` and `.`")
     words = {"__NAME__": name, "__IMAGE__": f"local/{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}"}
+    written = []
     try:
         if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
             raise UsageError(f"`{path}` is there already", hint="choose another name")
@@ -47,10 +49,11 @@ def command(
             os.makedirs(os.path.dirname(file), exist_ok=True)
             with open(file, "x", encoding="utf-8") as new:
                 new.write(text)
+            written.append(inner)
     except OSError as error:
         raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None
     console.result(f"created {path}")
-    console.note(f"try it: cd {path} && cube run")
+    console.note(f"with {', '.join(written)}\ntry it: cd {shlex.quote(path)} && cube run")
     return 0
 
 

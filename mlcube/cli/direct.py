@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
 from mlcube.cli.declared import Declared
+from mlcube.cli.interruption import is_raised
 from mlcube.cli.outcome import outcome
 
 __all__ = ["COMMANDS", "start", "understood"]
@@ -23,7 +24,10 @@ def start(words: Sequence[str]) -> int | None:
         return None
     command = import_module(f"mlcube.cli.{words[0]}").command
     given = understood(command, words[1:])
-    return None if given is None else outcome(lambda: command(**given))
+    if given is None:
+        return None
+    is_raised()
+    return outcome(lambda: command(**given), as_json=bool(given.get("as_json")))
 
 
 def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, Any] | None:
@@ -33,7 +37,7 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
     rest = iter(words)
     for word in rest:
         if not word.startswith("-"):
-            if positional is None:
+            if positional is None or not word:
                 return None
             given.setdefault(positional, []).append(word)
             continue
@@ -51,6 +55,8 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
             value = next(rest, "-")
             if value.startswith("-"):
                 return None
+        if not value:
+            return None
         if choices is None or (choices and value not in choices) or (parameter in given and not repeatable):
             return None
         if repeatable:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mlcube.cli import console
-from mlcube.cli.arguments import MlcubePath, Overrides, PlatformName
+from mlcube.cli.arguments import Json, MlcubePath, Overrides, PlatformName, Trust
 from mlcube.cli.configure import chosen
 from mlcube.errors import CubeError, PreparationFailed, Refused
 
@@ -27,19 +27,22 @@ def command(
     force: Force = False,
     format_: Format = "json",
     output_file: OutputFile = None,
+    as_json: Json = False,
+    trust: Trust = False,
 ) -> int:
     """Print `{"hash": ...}` of the image or environment that a cube uses, its id and its registry digests."""
     from mlcube.execute import ask
     from mlcube.running import configure
 
-    invocation, choice = chosen(mlcube, platform, override)
+    invocation, choice = chosen(mlcube, platform, override, trust=trust or not force)
     runner = choice.platform.runner
     fact = runner.identify(invocation, choice.host)
     if fact is None:
         raise Refused(f"platform `{choice.platform.name}` cannot tell images apart", hint="choose another --platform")
     identity = fact.parse(ask(fact.argv))
     if identity is None and force:
-        configure(invocation, choice.platform, report=console.note)
+        with console.progress() as descriptor:
+            configure(invocation, choice.platform, stderr=descriptor, report=console.note)
         identity = fact.parse(ask(fact.argv))
     name = invocation.image or invocation.cube
     if identity is None:
@@ -51,7 +54,7 @@ def command(
         "image": invocation.image,
         "platform": choice.platform.name,
     }
-    _write(_text(found, format_), output_file)
+    _write(_text(found, "json" if as_json else format_), output_file)
     return 0
 
 

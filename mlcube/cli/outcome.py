@@ -1,42 +1,46 @@
 """What becomes of a command: its exit status, and every error as a sentence."""
 
-import os
-import sys
 from collections.abc import Callable
 
-from mlcube.cli import console
-from mlcube.errors import CubeError, Problem
+from mlcube.cli import console, streams
+from mlcube.errors import CubeError
 
 __all__ = ["outcome"]
 
 
-def outcome(perform: Callable[[], object]) -> int:
-    """Perform a command and give the exit status of `cube`."""
+def outcome(perform: Callable[[], object], *, as_json: bool = False) -> int:
+    """Perform a command and give the exit status of `cube`; `as_json`: an error is a document too."""
     try:
-        status = perform()
-        sys.stdout.flush()
-    except CubeError as error:
-        return console.failure(error)
+        status = _performed(perform, as_json)
+        if error := streams.unwritten():
+            return status or console.failure(error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # whoever read our output has gone, as `head` does; nothing can be told, and Python must not try at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return status
+
+
+def _performed(perform: Callable[[], object], as_json: bool) -> int:
+    try:
+        status = perform()
+    except CubeError as error:
+        return _failed(error, as_json)
     except Exception as error:  # noqa: BLE001 - the last place where an error can become a sentence
-        return _bug(error)
+        return _failed(_bug(error), as_json)
     return status if isinstance(status, int) else 0
 
 
-def _bug(error: Exception) -> int:
-    if console.debugging():
-        import traceback
+def _failed(error: CubeError, as_json: bool) -> int:
+    if as_json:
+        console.document({"error": console.told(error)})
+    return console.failure(error)
 
-        traceback.print_exc()
-    console.problem(
-        Problem(
-            message=f"this is a bug in cube: {type(error).__name__}: {error}",
-            hint="see where it happened with `CUBE_DEBUG=1`, and report it with the command that you gave",
-        )
+
+def _bug(error: Exception) -> CubeError:
+    if console.debugging():
+        console.trace(error)
+    bug = CubeError(
+        f"this is a bug in cube: {type(error).__name__}: {error}",
+        hint="see where it happened with `CUBE_DEBUG=1`, and report it with the command that you gave",
     )
-    return 70
+    bug.status = 70
+    return bug

@@ -46,6 +46,7 @@ def _look(settings: Settings, name: str) -> dict[str, Any]:
 
     written = settings.platforms.get(name)
     found: dict[str, Any] = {"name": name, "runner": written["runner"] if written else name, "usable": False}
+    found["requires"] = []
     try:
         platform = resolve(settings, name)
         host = gather(platform.runner, fresh=True)
@@ -55,6 +56,7 @@ def _look(settings: Settings, name: str) -> dict[str, Any]:
     reason = platform.runner.unusable(host)
     return {
         **found,
+        "requires": list(platform.runner.requires),
         "usable": reason is None,
         "reason": reason[0] if reason else None,
         "hint": reason[1] if reason else None,

@@ -1,5 +1,6 @@
 """`cube run`: tasks of a cube, one after the other, on a platform."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -24,8 +25,9 @@ from mlcube.cli.arguments import (
 )
 from mlcube.cli.declared import option
 from mlcube.cli.dry_run import print_plans
+from mlcube.cli.settling import settle_killed
 from mlcube.cube import Cube
-from mlcube.errors import CubeError, MissingInput, UsageError
+from mlcube.errors import CubeError, MissingInput, Problem, UsageError, escaped
 from mlcube.invocation import Invocation
 from mlcube.needs import Needs
 from mlcube.platforms import Choice, choose
@@ -108,8 +110,9 @@ def command(
     )
     invocations = request.invocations(dry_run)
     wait_seconds = _seconds(wait)
+    console.warnings(tuple(dict.fromkeys(warning for each in invocations for warning in each.warnings)))
     if dry_run:
-        return print_plans(cube, invocations, request.choice(*invocations, rehearsal=True), as_json)
+        return print_plans(cube, invocations, request.choice(*invocations, rehearsal=True), as_json, secret)
     values = _secrets(request, invocations, secret)
     return _run(request, invocations[0], request.choice(*invocations), values, wait_seconds, as_json)
 
@@ -181,6 +184,8 @@ def _run(
     from mlcube.running import run_task
 
     records: list[Record] = []
+    found: dict[str, Any] = {"runs": records}
+    settle_killed()
     try:
         for name in request.tasks:
             # bound again: tasks before it have changed the workspace
@@ -200,37 +205,47 @@ def _run(
             if status := _summarize(record, invocation):
                 return status
     except CubeError as error:
+        found["error"] = console.told(error)
         status = console.failure(error)
         if run_id := getattr(error, "run_id", None):
             console.note(f"what happened: cube runs show {run_id}")
         return status
     finally:
         if as_json:
-            console.document({"runs": records})
+            console.document(found)
     return 0
 
 
 def _summarize(record: Record, invocation: Invocation) -> int:
     seconds = f" after {record.seconds.run:.1f} s" if record.seconds.run is not None else ""
     if record.exit_status:
-        failed = CubeError(
-            f"task `{invocation.task}` failed with status {record.exit_status}{seconds}",
+        failed = "failed" if seconds else "did not run, and ended"
+        error = CubeError(
+            f"task `{invocation.task}` {failed} with status {record.exit_status}{seconds}",
             hint=f"what it printed: cube runs log {record.id}",
         )
-        console.failure(failed)
+        console.failure(error)
         return record.exit_status
     console.note(f"task {invocation.task} succeeded{seconds}, run {record.id}")
     for output in invocation.outputs:
-        console.note(f"  {output.name}: {output.path}")
+        console.note(escaped(f"  {output.name}: {output.path}", lines=False))
     return 0
 
 
 def _secrets(request: Request, invocations: Sequence[Invocation], files: list[str] | None) -> dict[str, str]:
     wanted: dict[str, bool] = {}
-    declared = [secret for task in request.tasks for secret in request.cube.tasks[task].secrets]
-    for secret in (*declared, *(secret for invocation in invocations for secret in invocation.secrets)):
+    asked = [secret for task in request.tasks for secret in request.cube.tasks[task].secrets]
+    asked += (secret for invocation in invocations for secret in invocation.secrets)
+    for secret in asked:
         wanted[secret.name] = secret.optional and wanted.get(secret.name, True)
-    values = secrets(tuple(wanted.items()), files)
+    open_names = {secret.name for secret in asked if secret.from_environment}
+    withheld = [name for name in wanted if name not in open_names]
+    values = secrets(tuple(wanted.items()), files, withheld)
+    for name in withheld:
+        if name in os.environ and name not in values:
+            message = f"the cube's engine arguments ask for your variable `{name}`; it is left out"
+            hint = f"--secret {name}=FILE gives it a value, --trust lets the cube have yours"
+            console.warnings((Problem(message=message, hint=hint, severity="warning"),))
     if values:
         console.note(f"secrets passed to the task: {', '.join(values)}")
     return values

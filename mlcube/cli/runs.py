@@ -1,21 +1,22 @@
 """`cube runs`: past runs, their records and logs."""
 
-import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
 
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
+from mlcube.cli.settling import settle_killed
 from mlcube.errors import UsageError
-from mlcube.record import Record, RunDirectory, find_run, remove, runs
+from mlcube.record import Record, RunDirectory, find_id, find_run, remove, runs
 
 EXAMPLE = """\b
 Examples:
   cube runs
   cube runs show last
   cube runs log 20250131
-  cube runs remove 20250131-101500-a1b2c3
+  cube runs remove 20250131-101500-a1b2c3d4
 """
 
 Action = Annotated[Literal["list", "show", "log", "remove"] | None, typer.Argument(metavar="[list|show|log|remove]")]
@@ -32,19 +33,34 @@ def command(action: Action = None, ids: Ids = None, as_json: Json = False) -> in
         return _list(as_json)
     if not ids:
         raise UsageError(f"`{action}` needs a run", hint=f"cube runs {action} last")
+    if action == "remove":
+        return _remove([find_id(each) for each in ids], as_json)
     found = [find_run(each) for each in ids]
-    for record in found:
-        if action == "show":
-            _show(record, as_json)
-        elif action == "log":
+    if action == "log":
+        if as_json:
+            raise UsageError("a log is text, not JSON", hint=f"cube runs log {ids[0]}")
+        for record in found:
             _log(record)
-        else:
-            remove(record.id)
-            console.note(f"removed run {record.id}")
+    elif as_json:
+        console.document(found[0] if len(found) == 1 else found)
+    else:
+        for record in found:
+            _show(record)
+    return 0
+
+
+def _remove(found: Sequence[str], as_json: bool) -> int:
+    """Also what has no record that can be read."""
+    for run_id in dict.fromkeys(found):
+        remove(run_id)
+        console.note(f"removed run {run_id}")
+    if as_json:
+        console.document({"removed": list(dict.fromkeys(found))})
     return 0
 
 
 def _list(as_json: bool) -> int:
+    settle_killed()
     found = runs()
     if as_json:
         console.document({"runs": found})
@@ -73,10 +89,7 @@ def _status(record: Record) -> str:
     return f"{record.status} ({record.exit_status})" if record.exit_status else record.status
 
 
-def _show(record: Record, as_json: bool) -> None:
-    if as_json:
-        console.document(record)
-        return
+def _show(record: Record) -> None:
     rows = [
         ("run", record.id),
         ("cube", f"{record.cube.name} {record.cube.version or ''}".rstrip()),
@@ -101,9 +114,7 @@ def _log(record: Record) -> None:
     """As it was printed, byte for byte."""
     try:
         with open(RunDirectory(record.id).log, "rb") as file:
-            sys.stdout.flush()
             while chunk := file.read(1 << 16):
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+                console.raw(chunk)
     except FileNotFoundError:
         raise UsageError(f"run {record.id} has no log") from None

@@ -6,6 +6,7 @@ import typer
 
 from mlcube.cli import console
 from mlcube.cli.arguments import Json, MlcubePath, Overrides, PlatformName, Workspace, overrides
+from mlcube.errors import UsageError
 from mlcube.reading import read_layers
 
 EXAMPLE = """\b
@@ -27,7 +28,9 @@ def command(
     """Print the file of a cube, with what `-P` sets, and the options of a platform if one is named."""
     of_cube, of_runner = overrides(override, platform)
     layers = read_layers(mlcube, overrides=of_cube)
-    merged: dict[str, Any] = layers.merged() if resolve else _unresolved(layers)
+    merged: Any = layers.merged() if resolve else layers.unresolved()
+    if not isinstance(merged, dict):
+        raise UsageError("a cube file is a mapping with `tasks`", position=layers.at(()))
     if workspace is not None:
         merged = {**merged, "workspace": workspace}
     if platform is not None:
@@ -45,17 +48,3 @@ def command(
 
     console.result(as_yaml(merged).rstrip("\n"))
     return 0
-
-
-def _unresolved(layers: Any) -> dict[str, Any]:
-    """The documents merged, with their references as they are written."""
-    data: Any = {}
-    for document in layers.documents:
-        data = _merged(data, document.data)
-    return data if isinstance(data, dict) else {}
-
-
-def _merged(weak: Any, strong: Any) -> Any:
-    if not (isinstance(weak, dict) and isinstance(strong, dict)):
-        return strong
-    return {**weak, **{key: _merged(weak.get(key), value) for key, value in strong.items()}}

@@ -64,6 +64,7 @@ def read_cube(
         raise InvalidFile((_no_mapping(data, document),))
     data, renamed = _with_types_renamed(data, where)
     report = Report(layers, where, lambda key: _original(key, places))
+    report.told = {problem.position for problem in unresolved}
     content, found = convert(data, CubeFile, where, advice=_advice, spoiled=report.spoiled)
     if not strict and not any(problem.severity == "error" for problem in found):
         report.spoiled.clear()  # then nothing is wrong yet: unknown keys are forgiven

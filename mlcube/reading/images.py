@@ -4,22 +4,21 @@ import os.path
 import re
 from typing import Any
 
-from mlcube.cube import Image, PythonEnvironment, Recipe
+from mlcube.cube import Image, PythonEnvironment, Recipe, Refusal
 from mlcube.document import DockerFile, PythonFile
 from mlcube.errors import CubeError
-from mlcube.raw_arguments import words
+from mlcube.raw_arguments import VARIABLE, words
 from mlcube.reading.report import Report
 from mlcube.source import read_text
 
-__all__ = ["VARIABLE", "entry_words", "image", "python_environment", "variables", "without_effect"]
+__all__ = ["entry_words", "image", "python_environment", "variables", "without_effect"]
 
-VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _IMAGE = re.compile(
     r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::[A-Za-z0-9_][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
 
 
-def image(report: Report, root: str, docker: DockerFile, *, alone: bool) -> Image | None:
+def image(report: Report, root: str, docker: DockerFile, *, alone: bool, trust: bool) -> Image | None:
     """The image of the `docker:` section; `alone` when nothing else says what the tasks run in."""
     if docker.docker not in (None, "docker"):
         without_effect(report, "docker", "docker")
@@ -50,7 +49,26 @@ def image(report: Report, root: str, docker: DockerFile, *, alone: bool) -> Imag
             report.error(message, "docker", key, hint=hint)
         else:
             report.warning(message, "docker", key, hint=hint)
-    return Image(reference=docker.image, recipe=recipe, strategy=docker.build_strategy or "auto")
+    strategy = docker.build_strategy or "auto"
+    refused = () if trust or recipe is None or strategy == "pull" else _far_away(report, root, docker, recipe)
+    return Image(reference=docker.image, recipe=recipe, strategy=strategy, refused=refused)
+
+
+def _far_away(report: Report, root: str, docker: DockerFile, recipe: Recipe) -> tuple[Refusal, ...]:
+    """Why an image may not be built of what lies neither in the cube nor beside it: anything could get into it."""
+    beside = os.path.dirname(os.path.realpath(root))
+    for key, path in (("build_context", recipe.context), ("build_file", recipe.file)):
+        if not _is_inside(path, beside):
+            written = getattr(docker, key) or os.path.basename(path)
+            message = f"the image would be built of `{written}`, which lies neither in the cube nor beside it"
+            return (Refusal(message=message, position=report.where(("docker", key), False)),)
+    return ()
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    """Whether a path, with links followed, is a folder or lies in it."""
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def without_effect(report: Report, section: str, key: str) -> None:
@@ -92,8 +110,9 @@ def python_environment(report: Report, root: str, python: PythonFile) -> PythonE
     except ValueError as error:
         report.error(str(error), "python", "version", hint='write a range such as ">=3.10,<3.13"')
     source = os.path.normpath(os.path.join(root, python.source or "."))
-    if not os.path.isdir(source):
-        report.error(f"there is no folder `{python.source}` in the cube", "python", "source")
+    if not os.path.isdir(source) or not _is_inside(source, root):
+        hint = "the code lies in the cube's own folder, or in one below it, as in `source: src`"
+        report.error(f"there is no folder `{python.source}` in the cube", "python", "source", hint=hint)
     if python.image and not _IMAGE.fullmatch(python.image):
         report.error(f"`{python.image}` is no name of an image", "python", "image")
     entrypoint = entry_words(report, python.entrypoint, "python", "entrypoint")
@@ -101,6 +120,7 @@ def python_environment(report: Report, root: str, python: PythonFile) -> PythonE
         version=version,
         requirements=_requirements(report, root, python.requirements),
         source=source,
+        excluded=("workspace",) if os.path.realpath(source) == os.path.realpath(root) else (),
         image=python.image,
         entrypoint=entrypoint,
     )
@@ -109,26 +129,53 @@ def python_environment(report: Report, root: str, python: PythonFile) -> PythonE
 def _requirements(report: Report, root: str, written: str | list[str] | None) -> str:
     if isinstance(written, list):
         for index, line in enumerate(written):
-            if not line.strip() or line.strip().startswith(("-", "#")) or "\n" in line:
+            broken = line.strip().startswith(("-", "#")) or "\n" in line or not _REQUIREMENT.fullmatch(line.strip())
+            if broken or _of_this_machine(line):
+                number = report.item(("python", "requirements"), index)
                 hint = "write the requirement's name and range, or use a requirements file"
-                report.error(f"`{line}` is no requirement", "python", "requirements", index, hint=hint)
+                report.error(f"`{line}` is no requirement", "python", "requirements", number, hint=hint)
         return "".join(f"{line.strip()}\n" for line in written)
     if written is None:
         return ""
     hint = "a file in the cube, or a list such as [numpy, pandas>=2]"
+    if not _is_inside(os.path.join(root, written), root):
+        report.error(f"the file `{written}` does not lie in the cube", "python", "requirements", hint=hint)
+        return ""
     try:
         text = read_text(os.path.join(root, written), written)
     except CubeError as error:
         report.error(error.problems[0].message, "python", "requirements", hint=hint)
         return ""
     for number, line in enumerate(text.splitlines(), 1):
-        if _OTHER_FILE.match(line):
+        if _of_this_machine(line):
             message = f"line {number} of `{written}` refers to another file: `{line.strip()}`"
-            report.error(message, "python", "requirements", hint="write its lines into this one")
+            hint = "write its lines into this one, and code of your own into the cube's source"
+            report.error(message, "python", "requirements", hint=hint)
     return text
 
 
-_OTHER_FILE = re.compile(r"\s*(-[rce]\b|--(requirement|constraint|editable)\b|\.{0,2}/)")
+# A name with extras, then nothing, a range or an address, then perhaps a marker and a comment; or an address alone.
+_REQUIREMENT = re.compile(
+    r"(?:[\w.-]+\s*(?:\[[^\]]*\])?\s*(?:@\s*\S+|[(~=!<>][^;#]*)?|\S*://\S*)\s*(?:;[^#]*)?(?:\s#.*)?", re.DOTALL
+)
+_OPTION_WITH_FILE = re.compile(
+    r"(?:-[rcef]|--(?:requirement|constraint|editable|find-links)(?![a-z-]))[\s=]*(?P<place>.*)"
+)
+_ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def _of_this_machine(line: str) -> bool:
+    """Whether a requirement is a file or folder of the machine on which it was written."""
+    line = re.sub(r"(^|\s)#.*", "", line).strip()
+    if option := _OPTION_WITH_FILE.match(line):
+        links = line.startswith(("-f", "--find-links")) and "://" in option["place"]
+        return not links or option["place"].lower().startswith("file:")
+    if line.startswith("-"):
+        return False
+    if "://" in line:
+        return re.search(r"(?:^|[\s@+])file:", line, re.IGNORECASE) is not None
+    place = line.partition(";")[0].partition(" --")[0].rpartition("@")[2].strip().lower()
+    return "/" in place or place.startswith((".", "~", "file:")) or place.endswith(_ARCHIVES)
 
 
 def entry_words(report: Report, written: str | list[str] | None, *key: str | int) -> tuple[str, ...]:
@@ -140,7 +187,7 @@ def entry_words(report: Report, written: str | list[str] | None, *key: str | int
     except ValueError:
         report.error(f"the quotes in `{written}` do not match", *key, hint="quote both ends, or write a list")
         return ()
-    if not found or not found[0]:
+    if (not found or not found[0]) and key not in report.spoiled:
         report.error("`entrypoint` is empty", *key, hint="leave it out to use the image's own")
     if any("\0" in word for word in found):
         report.error("`entrypoint` holds a null character", *key)

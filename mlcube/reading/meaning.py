@@ -33,7 +33,7 @@ def understood_cube(
     cpu_needs, gpu_needs = raw_needs(report, content, trust=trust)
     python = python_environment(report, root, content.python or PythonFile()) if has_python else None
     alone = content.singularity is None and not has_python
-    found = image(report, root, content.docker, alone=alone) if content.docker else None
+    found = image(report, root, content.docker, alone=alone, trust=trust) if content.docker else None
     _need_a_home(report, content, found, python)
     base = base_resources(report, content.platform)
     tasks = {
@@ -45,7 +45,7 @@ def understood_cube(
         name=report.text(content.name, "name") or os.path.basename(root) or "cube",
         file=file,
         root=root,
-        digest=_digest(report.layers),
+        digest=_digest(report.layers, content),
         version=report.text(content.version, "version"),
         description=report.text(content.description, "description"),
         authors=_authors(content),
@@ -57,6 +57,7 @@ def understood_cube(
         python=python,
         cpu_needs=cpu_needs,
         gpu_needs=gpu_needs,
+        trusted=trust,
         where=lambda key: where(key, False),
     )
 
@@ -79,6 +80,9 @@ def _need_a_home(report: Report, content: CubeFile, found: Image | None, python:
 def need_no_consent(report: Report, cube: Cube) -> None:
     """What opens the host is a problem of a cube that is to be published or checked."""
     of_tasks = (refusal for task in cube.tasks.values() for refusal in task.refused)
+    for refusal in cube.image.refused if cube.image else ():
+        hint = "put the cube beside what its image is built of, or run with --trust"
+        report.error_at(refusal.position, refusal.message, hint=hint)
     for refusal in dict.fromkeys((*cube.cpu_needs.refused, *cube.gpu_needs.refused, *of_tasks)):
         hint = "say what is needed in neutral words (`resources`, `network`), or run with --trust"
         report.error_at(refusal.position, refusal.message, hint=hint)
@@ -102,11 +106,18 @@ def _authors(content: CubeFile) -> tuple[str, ...]:
     return tuple(name for name in named if name)
 
 
-def _digest(layers: Layers) -> str:
-    """Of what was written, before `${...}` is resolved: the same wherever the cube lies."""
+def _digest(layers: Layers, content: CubeFile) -> str:
+    """Of what was written, before `${...}` is resolved: the same wherever the cube lies.
+
+    The order of keys does not matter, except that of parameters: by it they are numbered and become arguments.
+    """
     import hashlib
 
-    written = msgspec.json.encode(layers.unresolved(), order="sorted")
+    order = {}
+    for name, task in content.tasks.items():
+        parameters = task.parameters if task else None
+        order[name] = [list((getattr(parameters, side, None)) or ()) for side in ("inputs", "outputs")]
+    written = msgspec.json.encode((layers.unresolved(), order), order="sorted")
     return "sha256:" + hashlib.sha256(written).hexdigest()
 
 

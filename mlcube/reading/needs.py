@@ -8,8 +8,8 @@ import msgspec
 from mlcube import amounts
 from mlcube.cube import RawNeeds, Resources, Secret
 from mlcube.document import CubeFile, PlatformFile, ResourcesFile
-from mlcube.raw_arguments import understand_docker, understand_singularity
-from mlcube.reading.images import VARIABLE, variables
+from mlcube.raw_arguments import VARIABLE, understand_docker, understand_singularity
+from mlcube.reading.images import variables
 from mlcube.reading.report import Report
 
 __all__ = ["base_resources", "raw_needs", "resources"]

@@ -1,10 +1,11 @@
 """The inputs and outputs of a task: names, types, places and constraints."""
 
+import math
 import os.path
 import re
 from typing import Any, Literal
 
-from mlcube.cube import SOURCE, Parameter
+from mlcube.cube import SOURCE, Parameter, Secret
 from mlcube.document import ParameterFile
 from mlcube.reading.report import Report
 from mlcube.source import Key
@@ -48,13 +49,16 @@ def parameter(
         default=written.default,
         access=written.opts,
         optional=written.optional,
-        mount=written.mount and "/" + os.path.normpath(written.mount).lstrip("/"),
+        mount=written.mount and _normal(written.mount),
         choices=tuple(written.choices or ()),
         minimum=written.minimum,
         maximum=written.maximum,
         pattern=written.pattern,
         description=report.text(written.description, *key, "description"),
     )
+    if written.choices == [] and (*key, "choices") not in report.spoiled:
+        hint = "name at least one, or leave `choices` out"
+        report.error(f"`choices` of `{name}` is empty, so that no value could be given", *key, "choices", hint=hint)
     _scalar(report, parameter, key) if scalar else _path(report, parameter, key)
     return parameter
 
@@ -92,7 +96,14 @@ def _scalar(report: Report, parameter: Parameter, key: Key) -> None:
             report.error(f"`pattern` is no regular expression: {error}", *key, "pattern")
             return
     values = [(("default",), parameter.default)] if parameter.default is not None else []
-    listed = [(("choices", index), value) for index, value in enumerate(parameter.choices)]
+    listed = [
+        (("choices", report.item((*key, "choices"), index)), value) for index, value in enumerate(parameter.choices)
+    ]
+    limits = [((field,), getattr(parameter, field)) for field in ("minimum", "maximum")]
+    if unbounded := [(place, value) for place, value in (*values, *listed, *limits) if _is_no_amount(value)]:
+        place, value = unbounded[0]
+        report.error(f"`{place[0]}` of `{parameter.name}` must be a finite number, not {value}", *key, *place)
+        return
     for place, value in [*values, *listed]:
         if not isinstance(value, fits) or (isinstance(value, bool) and parameter.type != "boolean"):
             what = "the default" if place == ("default",) else "a choice"
@@ -104,6 +115,10 @@ def _scalar(report: Report, parameter: Parameter, key: Key) -> None:
             report.error(f"the default of `{parameter.name}` {broken}", *key, *place)
 
 
+def _is_no_amount(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 _WORDS = {
     "string": ("text", 'quote it, as "{}"'),
     "integer": ("a whole number", "write a number such as 3, without quotes"),
@@ -113,9 +128,13 @@ _WORDS = {
 """What a scalar of a type is called, and how it is written."""
 
 
+def _normal(place: str) -> str:
+    return "/" + os.path.normpath(place).lstrip("/")
+
+
 def mount_place(report: Report, place: str, *key: str | int, example: str = "/data/images") -> None:
     """Judge a place in the container that the cube chose itself."""
-    normal = "/" + os.path.normpath(place).lstrip("/")
+    normal = _normal(place)
     if not os.path.isabs(place) or ".." in place.split("/"):
         report.error(f"`{place}` is no absolute path in the container", *key, hint=f"mount: {example}")
     elif "\0" in place or any(letter < " " for letter in place):
@@ -124,10 +143,23 @@ def mount_place(report: Report, place: str, *key: str | int, example: str = "/da
         report.error(f"`{place}` belongs to the container itself", *key, hint=f"choose another place, as {example}")
 
 
-def no_clashes(report: Report, task: str, parameters: tuple[Parameter, ...]) -> None:
-    """Two parameters cannot share a place in the container, and should not share a name."""
+def no_clashes(report: Report, task: str, parameters: tuple[Parameter, ...], secrets: tuple[Secret, ...]) -> None:
+    """Nothing shares a place in the container; parameters should share neither a name nor a variable.
+
+    Something may be mounted below another parameter's place.
+    """
     names: set[str] = set()
+    variables: dict[str, str] = {}
     mounts: dict[str, str] = {}
+    for secret in secrets:
+        if secret.mount:
+            place = _normal(secret.mount)
+            if place in mounts:
+                message = f"secrets {mounts[place]} and `{secret.name}` are mounted at the same place"
+                hint = "give one of them another `mount`"
+                report.error(message, "tasks", task, "secrets", secret.name, "mount", hint=hint)
+            mounts.setdefault(place, f"`{secret.name}`")
+    mounts = {place: f"secret {name}" for place, name in mounts.items()}
     for parameter in parameters:
         side = f"{parameter.direction}s"
         key = ("tasks", task, "parameters", side, parameter.name)
@@ -135,12 +167,16 @@ def no_clashes(report: Report, task: str, parameters: tuple[Parameter, ...]) -> 
             message = f"`{parameter.name}` is an input and an output; the task gets the argument twice"
             report.warning(message, *key, hint="give them different names")
         names.add(parameter.name)
+        variable = parameter.variable
+        if WORD.fullmatch(parameter.name) and variables.setdefault(variable, parameter.name) != parameter.name:
+            message = f"`{variables[variable]}` and `{parameter.name}` are the same variable, `{variable}`"
+            hint = "give one of them another name: the task's environment holds only the second"
+            report.warning(message, *key, hint=hint, of_key=True)
         if parameter.mount and parameter.mount in mounts:
-            other = mounts[parameter.mount]
-            message = f"`{other}` and `{parameter.name}` are mounted at the same place"
+            message = f"{mounts[parameter.mount]} and `{parameter.name}` are mounted at the same place"
             report.error(message, *key, "mount", hint="give one of them another `mount`")
-        if parameter.mount:
-            mounts[parameter.mount] = parameter.name
+        elif parameter.mount:
+            mounts[parameter.mount] = f"`{parameter.name}`"
 
 
 def violated(parameter: Parameter, value: Any) -> str | None:

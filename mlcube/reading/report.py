@@ -18,18 +18,22 @@ class Report:
         self.problems: list[Problem] = []
         self.spoiled: set[Key] = set()
         """Where something is wrong already, so that what follows from it need not be told."""
+        self.told: set[Position | None] = set()
+        """Where a reference leads to nothing: what else could be said of it would be said of its text."""
 
     def error(self, message: str, *key: str | int, hint: str | None = None, of_key: bool = False) -> None:
         """What prevents the cube from being run."""
-        self.problems.append(Problem(message=message, hint=hint, position=self.where(key, of_key)))
+        position = self.where(key, of_key)
+        if position not in self.told:
+            self.problems.append(Problem(message=message, hint=hint, position=position))
 
     def error_at(self, position: Position | None, message: str, *, hint: str | None = None) -> None:
         """The same at a place that is already known."""
         self.problems.append(Problem(message=message, hint=hint, position=position))
 
-    def warning(self, message: str, *key: str | int, hint: str | None = None) -> None:
+    def warning(self, message: str, *key: str | int, hint: str | None = None, of_key: bool = False) -> None:
         """What its author should mend."""
-        position = self.where(key, False)
+        position = self.where(key, of_key)
         self.problems.append(Problem(message=message, hint=hint, position=position, severity="warning"))
 
     def text(self, value: object, *key: str | int) -> str | None:
@@ -37,6 +41,15 @@ class Report:
         if value is None or isinstance(value, str):
             return value
         return self.layers.raw(self.original(key)) or str(value)
+
+    def item(self, key: Key, index: int) -> int:
+        """The number in the file of an item of a list from which what was no such item at all is left out."""
+        number = -1
+        for _ in range(index + 1):
+            number += 1
+            while (*key, number) in self.spoiled:
+                number += 1
+        return number
 
     @property
     def failed(self) -> bool:

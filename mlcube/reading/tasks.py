@@ -5,10 +5,12 @@ from typing import Any, Literal
 from mlcube.compatibility import MedperfCommand
 from mlcube.cube import Parameter, PythonEnvironment, Refusal, Secret, Task
 from mlcube.document import CubeFile, ResourcesFile, SecretFile, TaskFile
-from mlcube.reading.images import VARIABLE, entry_words
+from mlcube.raw_arguments import VARIABLE
+from mlcube.reading.images import entry_words
 from mlcube.reading.needs import resources
 from mlcube.reading.parameters import WORD, mount_place, no_clashes, parameter
 from mlcube.reading.report import Report
+from mlcube.source import Key
 
 __all__ = ["understood_task"]
 
@@ -29,11 +31,13 @@ def understood_task(
         hint = "letters, digits, `_`, `.` and `-`"
         report.error(f"`{name}` cannot be the name of a task", "tasks", name, hint=hint, of_key=True)
     inputs, outputs = _parameters(report, name, task, "inputs"), _parameters(report, name, task, "outputs")
-    no_clashes(report, name, inputs + outputs)
     entrypoint = tuple(command[0]) if command else entry_words(report, task.entrypoint, "tasks", name, "entrypoint")
-    if python is not None and not entrypoint and not python.entrypoint:
+    told = report.spoiled & {("tasks", name, "entrypoint"), ("python", "entrypoint")}
+    if python is not None and not entrypoint and not python.entrypoint and not told:
         hint = "entrypoint: python train.py"
         report.error(f"task `{name}` of a `python:` cube needs an `entrypoint`", "tasks", name, hint=hint)
+    secrets = _secrets(report, name, task.secrets)
+    no_clashes(report, name, inputs + outputs, secrets)
     offline = content.platform is not None and content.platform.need_internet_access is False
     return Task(
         name=name,
@@ -46,7 +50,7 @@ def understood_task(
         resources=resources(report, base, task.resources or ResourcesFile(), name),
         network=task.network or ("none" if offline else None),
         refused=() if trust else _refusals(report, name, task),
-        secrets=_secrets(report, name, task.secrets),
+        secrets=secrets,
     )
 
 
@@ -79,7 +83,8 @@ def _secrets(
     named = written if isinstance(written, dict) else dict.fromkeys(written or [])
     result = []
     for index, (name, given) in enumerate(named.items()):
-        key = ("tasks", task, "secrets", name if isinstance(written, dict) else index)
+        listed: Key = ("tasks", task, "secrets")
+        key = (*listed, name if isinstance(written, dict) else report.item(listed, index))
         secret = given or SecretFile()
         if not VARIABLE.fullmatch(name):
             hint = "letters, digits and `_`: it is also the name of the variable that holds the value"

@@ -38,7 +38,7 @@ def lacking(invocation: Invocation, host: Host) -> tuple[str, str] | None:
     if processors and (resources.cpus or 0) > processors:
         return (
             f"{task} is to use {resources.cpus:g} processors, and Docker has {processors}",
-            f"give it {processors} at most: `-P tasks.{invocation.task}.resources.cpus={processors}`",
+            f"give it {processors} at most: `--cpu {processors}`",
         )
     if memory and (resources.host_memory_bytes or 0) > memory:
         needed = (resources.host_memory_bytes or 0) / _GIB

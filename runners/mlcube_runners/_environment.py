@@ -11,6 +11,7 @@ from mlcube.errors import Refused
 from mlcube.plan import Command, Step, Unless, WriteFile
 from mlcube.python_versions import MINORS, admits
 from mlcube.runner import Answer, Fact, Host
+from mlcube_runners._cache import FIND_CACHE
 
 __all__ = ["Interpreter", "VirtualEnvironment", "choose", "facts", "make"]
 
@@ -32,14 +33,7 @@ _ASK_ALL = (
     'ask=$1; shift; order=0; for name do order=$((order + 1)); "$name" -I -c "$ask" $order 2>/dev/null & done; wait'
 )
 
-# The rules of mlcube.directories.cache(), asked of the host on which the plan will be performed.
-_FIND_ENVIRONMENTS = """\
-home=${HOME-$(eval printf %s "~$(id -un)")}
-case ${XDG_CACHE_HOME-} in /*) base=$XDG_CACHE_HOME ;; *) base=$home/.cache ;; esac
-place=${1:-${CUBE_CACHE_DIR:-$base/mlcube}/environments}
-case $place in "~" | "~/"*) place=$home${place#"~"} ;; /*) ;; *) place=$PWD/$place ;; esac
-printf %s "$place"
-"""
+_FIND_ENVIRONMENTS = f"""{FIND_CACHE}if [ -n "$1" ]; then absolute "$1"; else cache && printf /environments; fi"""
 
 # Succeeds also without uv: only answers of commands that succeed are remembered.
 _FIND_UV = 'for uv do "$uv" --version >/dev/null 2>&1 && command -v "$uv" && exit; done; :'

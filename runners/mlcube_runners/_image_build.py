@@ -10,12 +10,14 @@ from mlcube.invocation import Invocation
 from mlcube.plan import Command, Step, command
 from mlcube.runner import Answer, Host
 from mlcube_runners._mounts import csv_line
-from mlcube_runners._python_image import context_directory, write_context
+from mlcube_runners._python_image import context_directory, hint_after_build, write_context
 
 __all__ = ["PODMAN_BUILD", "build_steps", "clean_steps", "image_lock", "parse_identity", "podman_file"]
 
 PODMAN_BUILD = ("podman", "build", "--format=docker")
 """Docker's format, because OCI's has no place for the Dockerfile's SHELL and HEALTHCHECK."""
+
+_AFTER_BUILD = "if an image after `FROM` cannot be pulled, name another there; or log in: `docker login REGISTRY`"
 
 
 def build_steps(
@@ -34,7 +36,8 @@ def build_steps(
     argv = (*first, f"--tag={invocation.image}", f"--label=io.mlcube.cube={invocation.cube}")
     if python := invocation.python:
         context = context_directory(invocation)
-        build = Command(argv=(*argv, f"--file={written(f'{context}/Dockerfile')}", context), **command_fields)
+        words = (*argv, f"--file={written(f'{context}/Dockerfile')}", context)
+        build = Command(argv=words, hint=hint_after_build(python), **command_fields)
         return (*write_context(invocation, python), build)
     recipe = invocation.recipe
     if recipe is None:
@@ -43,7 +46,8 @@ def build_steps(
             hint="name a Dockerfile: `docker: {build_file: Dockerfile}`; or `-P docker.build_strategy=pull`",
         )
     values = (f"--build-arg={name}={value}" for name, value in recipe.arguments.items())
-    return (Command(argv=(*argv, f"--file={written(recipe.file)}", *values, recipe.context), **command_fields),)
+    words = (*argv, f"--file={written(recipe.file)}", *values, recipe.context)
+    return (Command(argv=words, hint=_AFTER_BUILD, **command_fields),)
 
 
 def podman_file(path: str) -> str:

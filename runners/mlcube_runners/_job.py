@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from mlcube.invocation import Invocation
 from mlcube.plan import Plan, SecretText, WriteFile
+from mlcube.script import embedded
 
 __all__ = ["JOB", "read_secrets", "secret_files", "task_script", "write_secrets"]
 
@@ -139,7 +140,7 @@ def task_script(plan: Plan, directory: str, invocation: Invocation) -> str:
     lines = ["trap : TERM INT HUP", *read_secrets(invocation, directory)]
     if lines[1:]:
         lines.append(f"rm -rf {shlex.quote(f'{directory}/secrets')}")
-    return "\n".join([*lines, plan.script(reasons_in=directory), ""])
+    return "\n".join([*lines, embedded(plan, reasons_in=directory), ""])
 
 
 def secret_files(invocation: Invocation, directory: str) -> tuple[tuple[str, str], ...]:

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 
+from mlcube.cube import SOURCE
 from mlcube.invocation import Invocation, Word
 
-__all__ = ["SOURCE", "host_path", "host_text", "places"]
-
-SOURCE = "/mlcube/source"
-"""Where the code of a `python:` cube lies in a container."""
+__all__ = ["host_path", "host_text", "places"]
 
 
 def places(invocation: Invocation) -> dict[str, str]:

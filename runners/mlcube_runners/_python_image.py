@@ -2,16 +2,13 @@
 
 import msgspec
 
-from mlcube.cube import PythonEnvironment
+from mlcube.cube import SOURCE, PythonEnvironment
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Step, WriteFile, command
 from mlcube.workspace import EXCLUDED
 
-__all__ = ["SOURCE", "base_image", "context_directory", "dockerfile", "write_context"]
-
-SOURCE = "/mlcube/source"
-"""Where the code lies in the image."""
+__all__ = ["base_image", "context_directory", "dockerfile", "hint_after_build", "write_context"]
 
 
 def base_image(python: PythonEnvironment) -> str:
@@ -51,6 +48,14 @@ def context_directory(invocation: Invocation) -> str:
     return f"{invocation.scratch}.context"
 
 
+def hint_after_build(python: PythonEnvironment) -> str:
+    """What to do when the build fails; most often, the base image could not be had."""
+    return (
+        f"if `{base_image(python)}` cannot be pulled, name another base image: `python: {{image: ...}}`, or"
+        " `-P python.image=...`; or run without an image: `--platform local`"
+    )
+
+
 def write_context(invocation: Invocation, python: PythonEnvironment) -> tuple[Step, ...]:
     """The steps that put the build context together.
 
@@ -59,8 +64,10 @@ def write_context(invocation: Invocation, python: PythonEnvironment) -> tuple[St
     """
     context = context_directory(invocation)
     archive, source = f"{context}/source.tar", f"{context}/source"
-    excluded = tuple(f"--exclude={pattern}" for pattern in (*EXCLUDED, "*.pyc"))
+    # An archive's names begin with `./`, which holds the second kind to the top.
+    excluded = [f"--exclude={pattern}" for pattern in (*EXCLUDED, *(f"./{name}" for name in python.excluded))]
     return (
+        command("mkdir", "-p", "-m", "700", context),
         command("mkdir", "-p", source),
         command("tar", "-cf", archive, *excluded, "-C", python.source, "."),
         command("tar", "-xf", archive, "-C", source),

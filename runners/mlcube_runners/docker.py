@@ -20,6 +20,8 @@ __all__ = ["DockerRunner"]
 _PULL_UNLESS_LOCAL = '"$1" pull "$2" || "$1" image inspect "$2" >/dev/null'
 """An image that was built here and never pushed cannot be pulled; that it is there is enough."""
 
+_UNLESS_PRINTED = '[ -n "$("$@")" ] || echo nothing'
+
 
 @dataclass(frozen=True, kw_only=True)
 class DockerRunner:
@@ -166,14 +168,24 @@ class DockerRunner:
             yield "--cap-add=DAC_OVERRIDE"  # root reads and writes files of others, here as everywhere
 
     def _diagnoses(self, invocation: Invocation) -> tuple[Diagnosis, ...]:
+        name = container.container_name(invocation)
+        # Events outlive the container; `--until` counts in seconds, so it must look one ahead.
+        which = ("--since=24h", "--until=-1s", f"--filter=container={name}", "--format={{.Action}}")
+        events = (self.executable, "events", *which)
+        not_started = Diagnosis(  # a task may end with Docker's own 125, too
+            probe=command("sh", "-c", _UNLESS_PRINTED, "sh", *events, "--filter=event=start"),
+            message="Docker could not start the container; the task did not run",
+            hint="Docker says why, in the lines before this one",
+            status=125,
+            started=False,
+        )
         memory = invocation.resources.memory_bytes
         if memory is None:
-            return ()
-        events = (self.executable, "events", "--filter=event=oom", "--since=24h", "--until=-1s")
-        container_filter = f"--filter=container={container.container_name(invocation)}"
+            return (not_started,)
         return (
-            Diagnosis(  # events outlive the container; `--until` counts in seconds, so it must look one ahead
-                probe=command(*events, container_filter, "--format={{.Action}}"),
+            not_started,
+            Diagnosis(
+                probe=command(*events, "--filter=event=oom"),
                 message=f"the task needed more memory than its limit, {memory / (1 << 20):.6g} MiB",
                 hint="give it more: `--memory`, or `resources: {memory: ...}` of the task",
             ),

@@ -5,21 +5,21 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from mlcube.cube import Gpus
+from mlcube.cube import SOURCE, Gpus
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Plan
 from mlcube.runner import Answer, Fact, Host
 from mlcube_runners import _environment
 from mlcube_runners._environment import VirtualEnvironment
-from mlcube_runners._places import SOURCE, host_path, host_text, places
+from mlcube_runners._places import host_path, host_text, places
 
 __all__ = ["LocalRunner"]
 
-_UNSHARE = ("unshare", "--user", "--map-current-user", "--net")
+_UNSHARE = ("--user", "--map-current-user", "--net", "--")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # Each of these succeeds whatever the answer is, because only answers of commands that succeed are remembered.
-_ASK_NETWORK = '"$@" true 2>/dev/null && echo yes; :'
+_ASK_NETWORK = 'found=$(command -v unshare) && "$found" "$@" true 2>/dev/null && printf %s "$found"; :'
 _ASK_GPUS = """\
 printf '%s\\n' "${CUDA_VISIBLE_DEVICES-all}"
 nvidia-smi --query-gpu=index,uuid --format=csv,noheader 2>/dev/null || :
@@ -46,7 +46,8 @@ class LocalRunner:
             Fact(
                 name="isolated_network",
                 argv=("sh", "-c", _ASK_NETWORK, "sh", *_UNSHARE),
-                parse=lambda answer: answer.output.strip() == "yes",
+                parse=_parse_unshare,
+                environment=("PATH",),
             ),
             Fact(
                 name="visible_gpus",
@@ -90,14 +91,20 @@ class LocalRunner:
 
     def run(self, invocation: Invocation, host: Host) -> Plan:
         """The task's process, with an environment of its own and with paths of this machine."""
-        if refusal := self.refuses(invocation, host):
+        if refusal := self.refuses(invocation, host) or _nothing_to_run(invocation):
             raise Refused(refusal[0], hint=refusal[1])
         known = places(invocation)
         words = (*invocation.entrypoint, *(host_text(word, known) for word in invocation.arguments))
+        ours, tasks = self._own_environment(invocation, host), _task_environment(invocation)
+        if wrapper := _network(invocation, host):
+            # What the cube says (PATH, LD_PRELOAD, ...) is not heard before the network is gone.
+            argv: tuple[str, ...] = (*wrapper, *(f"{name}={value}" for name, value in tasks.items()), *words)
+        else:
+            argv, ours = words, ours | tasks
         return Plan(
             task=Command(
-                argv=(*_network(invocation, host), *words),
-                environment=self._task_environment(invocation, host),
+                argv=argv,
+                environment=ours,
                 clean=True,
                 directory=host_path(invocation.directory or SOURCE, known),
                 secrets=tuple(secret.name for secret in invocation.secrets if not secret.mount),
@@ -114,17 +121,29 @@ class LocalRunner:
             raise Refused(*_needs_container(invocation) or ())
         return _environment.choose(invocation.python, host)
 
-    def _task_environment(self, invocation: Invocation, host: Host) -> dict[str, str]:
-        """Nothing of the caller's; what the cube declares stands above what a process needs."""
-        environment, known = self._environment(invocation, host), places(invocation)
+    def _own_environment(self, invocation: Invocation, host: Host) -> dict[str, str]:
+        """What a process needs, and nothing of the caller's."""
+        environment = self._environment(invocation, host)
         return {
             "PATH": f"{environment.path('bin')}:{_PATH}",
             "LANG": "C.UTF-8",
             "VIRTUAL_ENV": environment.directory,
             # As in a container: a task sees the GPUs that it asks for.
             "CUDA_VISIBLE_DEVICES": ",".join(_gpus(invocation.resources.gpus, host)),
-            **{name: host_text(word, known) for name, word in invocation.task_environment().items()},
         }
+
+
+def _task_environment(invocation: Invocation) -> dict[str, str]:
+    """What the cube declares, which stands above what a process needs."""
+    known = places(invocation)
+    return {name: host_text(word, known) for name, word in invocation.task_environment().items()}
+
+
+def _nothing_to_run(invocation: Invocation) -> tuple[str, str] | None:
+    """No reason not to prepare."""
+    if invocation.entrypoint:
+        return None
+    return f"task `{invocation.task}` has no entrypoint", "write one, as in `entrypoint: python main.py`"
 
 
 def _needs_container(invocation: Invocation) -> tuple[str, str] | None:
@@ -132,8 +151,6 @@ def _needs_container(invocation: Invocation) -> tuple[str, str] | None:
     if invocation.python is None:
         image = f" (`{invocation.image}`)" if invocation.image else ""
         return f"the cube needs a container{image}", "use `--platform docker`, or add a `python:` section to the cube"
-    if not invocation.entrypoint:
-        return f"task `{invocation.task}` has no entrypoint", "write one, as in `entrypoint: python main.py`"
     if invocation.user == "image":
         return "`user: image` needs a container", "leave `user` out: the task runs as you"
     if invocation.security:
@@ -174,12 +191,15 @@ def _unlimited(invocation: Invocation) -> tuple[str, str] | None:
 
 
 def _network(invocation: Invocation, host: Host) -> tuple[str, ...]:
-    """What the command begins with, so that the task has the network that was asked for."""
+    """What the command begins with, so that the task has the network that was asked for.
+
+    It ends with `env`, which gives the task variables that its own command must not see.
+    """
     match invocation.network:
         case None | "default" | "host":
             return ()
         case "none" if host.get("isolated_network"):
-            return (*_UNSHARE, "--")
+            return (host["isolated_network"], *_UNSHARE, "/usr/bin/env")
         case "none":
             raise Refused(
                 "`network: none` cannot be enforced here: this machine does not let you make a network namespace",
@@ -219,9 +239,14 @@ def _parse_gpus(answer: Answer) -> list[dict[str, str]]:
     return gpus if first == "all" else [gpu for gpu in gpus if gpu["index"] in allowed or gpu["uuid"] in allowed]
 
 
-def _parse_installed(answer: Answer) -> dict[str, Any]:
+def _parse_unshare(answer: Answer) -> str | None:
+    """Where the command lies that takes the network away; None when it is not there, or may not."""
+    return answer.output if answer.output.startswith("/") else None
+
+
+def _parse_installed(answer: Answer) -> dict[str, Any] | None:
     from hashlib import sha256
 
     if answer.status:
-        return {}
+        return None
     return {"id": f"sha256:{sha256(answer.output.encode()).hexdigest()}", "digests": []}

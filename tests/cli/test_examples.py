@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +52,26 @@ def test_hello_world_greets_whoever_the_file_names(platform: str, tmp_path: Path
     done = cube("run", *here, "--task=hello,bye", "name=names/zoe.txt", "chat=chats/zoe.txt")
     assert done.returncode == 0, done.stderr
     assert "Zoë" in (tmp_path / "chats" / "zoe.txt").read_text()
+
+
+@pytest.mark.engine("local")
+def test_the_tutorial_can_be_followed_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without Docker."""
+    shutil.copytree(ROOT / "examples", tmp_path / "clone" / "examples", ignore=shutil.ignore_patterns("workspace"))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "docker").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]))
+    page = (ROOT / "docs" / "tutorials" / "package-a-model.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ (.*)$", page, re.MULTILINE)
+    python = re.findall(r"^```python\n(import mlcube\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    script = "\n".join(["set -eu", *commands, f"python - <<'END'\n{python[0]}\nEND\n"])
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path / "clone", capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("0 " + str(tmp_path / "clone" / "examples" / "digits" / "workspace" / "model"))
 
 
 @pytest.mark.parametrize("example", ["digits", "hello_world"])

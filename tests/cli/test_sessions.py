@@ -36,7 +36,7 @@ def spoken(command: str, here: Path) -> str:
         ["sh", "-c", command], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
     )
     text = done.stdout.replace(str(here), "HERE").replace(str(here.parent), "HOME")
-    text = re.sub(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b", "RUN", text)
+    text = re.sub(r"\b\d{8}-\d{6}-[0-9a-f]{8}\b", "RUN", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", "TIME", text)
     text = re.sub(r"\b\d+\.\d+ s\b", "SECONDS", text)
     text = re.sub(r"\b\d+\.\d +(?=succeeded|failed)", "SECONDS  ", text)

@@ -122,12 +122,14 @@ class Carrier:
         """By `perform` or by `script`."""
         return (self.script if way == "script" else self.perform)(invocation, secrets=secrets)
 
-    def script(self, invocation: Invocation, *, secrets: Mapping[str, str] | None = None) -> Seen:
+    def script(
+        self, invocation: Invocation, *, secrets: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+    ) -> Seen:
         """Have the plans performed by `sh`, as a user of `--dry-run` does."""
         prepare, run = self.plans(invocation)
-        for part in (prepare, run):
+        for part in (prepare.script(), run.script(timeout_seconds=timeout_seconds)):
             with (self.place / "stdout").open("wb") as stdout, (self.place / "stderr").open("wb") as stderr:
-                argv = ["sh", "-euc", part.script()]
+                argv = ["sh", "-euc", part]
                 ended = subprocess.run(argv, stdout=stdout, stderr=stderr, env={**os.environ, **(secrets or {})})
             if ended.returncode:
                 break
@@ -141,6 +143,13 @@ class Carrier:
         argv = [sys.executable, str(CARRY), *(str(self.place / f"{name}.json") for name in files)]
         with (self.place / "carried").open("wb") as output:
             return subprocess.Popen(argv, stdout=output, stderr=output, start_new_session=True)
+
+    def start_script(self, invocation: Invocation) -> "subprocess.Popen[bytes]":
+        """The same by `sh`, once what it needs is there."""
+        prepare, run = self.plans(invocation)
+        subprocess.run(["sh", "-euc", prepare.script()], check=True)
+        with (self.place / "carried").open("wb") as output:
+            return subprocess.Popen(["sh", "-euc", run.script()], stdout=output, stderr=output, start_new_session=True)
 
     def seen(self, status: int, told: list[str] | tuple[str, ...]) -> Seen:
         stdout, stderr = ((self.place / name).read_text() for name in ("stdout", "stderr"))

@@ -77,11 +77,19 @@ def test_11_a_time_limit_stops_the_task(carrier: Carrier) -> None:
     assert carrier.remains(invocation) == []
 
 
+def test_11_a_time_limit_stops_the_task_of_a_script(carrier: Carrier) -> None:
+    invocation = carrier.invocation(do="import time; time.sleep(60)")
+    seen = carrier.script(invocation, timeout_seconds=2)
+    assert (seen.status, "stopped after its time limit of 2 seconds" in seen.stderr) == (124, True)
+    assert carrier.remains(invocation) == []
+
+
+@PERFORMED
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_12_a_signal_stops_the_task_and_nothing_is_left(carrier: Carrier, number: signal.Signals) -> None:
+def test_12_a_signal_stops_the_task_and_nothing_is_left(carrier: Carrier, way: str, number: signal.Signals) -> None:
     invocation = carrier.invocation(do="open(out + '/started', 'w'); import time; time.sleep(60)")
     begun = time.monotonic()
-    assert stopped(carrier, invocation, number) == 128 + number
+    assert stopped(carrier, invocation, number, way=way) == 128 + number
     assert time.monotonic() - begun < 15
     assert carrier.remains(invocation) == []
 
@@ -140,9 +148,20 @@ def test_14_an_image_that_cannot_be_had_is_said_with_what_to_do(carrier: Carrier
     assert error.value.hint == "check the name; if the registry is private, log in: `docker login REGISTRY`"
 
 
-def stopped(carrier: Carrier, invocation: Invocation, *numbers: signal.Signals) -> int:
+@pytest.mark.engine("docker")
+@pytest.mark.parametrize("runner_name", ["docker"], indirect=True)
+@PERFORMED
+def test_9_a_container_that_was_never_started_is_told_from_a_task_that_failed(carrier: Carrier, way: str) -> None:
+    never = carrier.invocation(directory="relative")
+    said = carrier.performed(way, never)
+    assert (said.status, "the task did not run" in f"{said.told} {said.stderr}") == (125, True)
+    said = carrier.performed(way, carrier.invocation(do="sys.exit(125)"))
+    assert (said.status, "the task did not run" in f"{said.told} {said.stderr}") == (125, False)
+
+
+def stopped(carrier: Carrier, invocation: Invocation, *numbers: signal.Signals, way: str = "perform") -> int:
     """Start it, wait until the task is at work, send the signals, and give the status."""
-    process = carrier.start(invocation)
+    process = (carrier.start_script if way == "script" else carrier.start)(invocation)
     deadline = time.monotonic() + 60
     while not os.path.exists(f"{carrier.there(invocation).mounts[0].source}/started"):
         assert process.poll() is None, (carrier.place / "carried").read_text()

@@ -88,6 +88,7 @@ def outcome(name: str, case: dict[str, Any], folder: Path) -> dict[str, Any]:
             scratch="/scratch",
         )
         result = described(invocation, cube.root, folder)
+        warnings = (*warnings, *invocation.warnings)
     except CubeError as error:
         result = {"error": shown(str(error), None, "", folder).splitlines()}
     told = [str(warning).splitlines() for warning in warnings]

@@ -19,7 +19,7 @@ case ${1:-up} in
     start dockerd-remapped unshare --net dockerd --userns-remap=default --host="$SOCKET" --data-root="$HERE/data" \
       --exec-root="$HERE/exec" --pidfile="$HERE/dockerd.pid" --bridge=none --iptables=false
     until_ok 30 env DOCKER_HOST="$SOCKET" docker info
-    image=${BASE_IMAGE:-python:3.11-slim}
+    image=${BASE_IMAGE:-cube-test/python:3.11}
     DOCKER_HOST=$SOCKET docker image inspect "$image" >/dev/null 2>&1 || docker save "$image" | DOCKER_HOST=$SOCKET docker load >&2
     echo "$SOCKET"
     ;;

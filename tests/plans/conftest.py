@@ -70,7 +70,8 @@ def _step(step: Step | Job | Diagnosis) -> Iterator[str]:  # noqa: C901 - one ca
         case Fail():
             yield f"fail with {step.status}: {step.message}"
         case Diagnosis():
-            yield f"{step.message} (hint: {step.hint}), if anything is printed by"
+            asked = "" if step.status is None else f" after status {step.status}"
+            yield f"{step.message} (hint: {step.hint}), if{asked} anything is printed by"
             yield from (f"  {line}" for line in _step(step.probe))
         case Unless():
             yield f"unless ({step.title}; lock {step.lock})"

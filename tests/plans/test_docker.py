@@ -214,6 +214,24 @@ def test_what_cannot_be_honoured_is_refused(changes: dict[str, Any], where: dict
         DockerRunner().run(hello(**changes), where)
 
 
+def test_more_processors_than_there_are_is_mended_by_the_flag_which_overrides_the_cube() -> None:
+    refusal = DockerRunner().refuses(hello(resources=Resources(cpus=64)), HOST)
+    assert refusal is not None
+    assert refusal[1] == "give it 8 at most: `--cpu 8`"
+
+
+def test_a_build_that_fails_names_the_ways_around_its_base_image() -> None:
+    python = PythonEnvironment(version=">=3.10", source="/cube/src")
+    (missing,) = DockerRunner().prepare(hello(python=python), HOST).steps
+    assert isinstance(missing, Unless)
+    build = missing.steps[-1]
+    assert isinstance(build, Command)
+    assert build.hint is not None
+    for word in ("python:3.10-slim", "python: {image: ...}", "--platform local"):
+        assert word in build.hint
+    assert f"hint: {build.hint}" in missing.script()
+
+
 def test_a_dry_run_needs_no_daemon() -> None:
     without = {"caller": HOST["caller"], "docker": {"problem": "missing"}, "endpoint": None}
     needy = hello(resources=Resources(gpus=1, memory_bytes=1 << 30, cpus=64))

@@ -21,7 +21,7 @@ WITH_UV: Host = {
     "environments": "/home/ada/.cache/mlcube/environments",
     "pythons": [PYTHON],
     "uv": "/home/ada/.venv/bin/uv",
-    "isolated_network": True,
+    "isolated_network": "/usr/bin/unshare",
     "visible_gpus": [{"index": "0", "uuid": "GPU-5f1c"}, {"index": "1", "uuid": "GPU-77aa"}],
 }
 WITHOUT_UV: Host = {**WITH_UV, "uv": None}

@@ -79,6 +79,29 @@ def test_cubes_that_are_right_are_right_by_the_schema(path: Path) -> None:
     jsonschema.validate(content, schema)
 
 
+def samples(page: str, kind: str) -> list[str]:
+    """The blocks of code of one kind in a page."""
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_cube_of_the_tutorial_is_the_one_of_the_example() -> None:
+    (sample,) = samples("docs/tutorials/package-a-model.md", "yaml")
+    written = (ROOT / "examples/digits/mlcube.yaml").read_text(encoding="utf-8")
+    shown, whole = yaml.safe_load(sample), yaml.safe_load(written)
+    assert shown == {**{key: whole[key] for key in shown}, "tasks": {"train": whole["tasks"]["train"]}}
+    assert set(sample.splitlines()) <= set(written.splitlines())
+
+
+def test_the_mistake_that_the_readme_shows_is_told_in_these_words(tmp_path: Path) -> None:
+    (sample,) = samples("README.md", "yaml")
+    (told,) = [text for text in samples("README.md", "text") if text.startswith("mlcube.yaml:")]
+    (tmp_path / "src").mkdir()
+    (tmp_path / "mlcube.yaml").write_text(sample.replace("default: data/", "defualt: data/"))
+    argv = [sys.executable, "-m", "mlcube", "check"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, told)
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
     for page in tracked("*.md"):
@@ -135,4 +158,17 @@ def test_only_execute_starts_processes_and_only_the_console_prints() -> None:
         if any(map(printing.match, calls)):
             prints.add(name)
     assert starts == {"mlcube/execute.py"}
-    assert prints == {"mlcube/cli/console.py", "mlcube/cli/__init__.py"}  # the latter answers --version before all
+    assert prints == {"mlcube/cli/console.py"}
+
+
+def test_what_the_demonstration_and_the_tutorial_create_is_none_of_the_repositorys_code() -> None:
+    demo = (ROOT / "examples" / "demo.sh").read_text(encoding="utf-8")
+    tutorial = (ROOT / "docs" / "tutorials" / "package-a-model.md").read_text(encoding="utf-8")
+    created = [word.split("/")[0] for page in (demo, tutorial) for word in re.findall(r"cube create (\S+)\n", page)]
+    created += [word.split("/")[0] for word in re.findall(r"cube create (\S+) &&", demo)]
+    assert created
+    excluded = re.search(r"^extend-exclude = (\[.*?\])", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert excluded is not None
+    assert set(created) <= set(json.loads(excluded[1]))
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {f"/{name}/" for name in created} <= set(ignored)

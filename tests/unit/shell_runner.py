@@ -94,9 +94,10 @@ def platform(runner: ShellRunner | None = None) -> Platform:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    prepared_by = (command("sh", "-c", sys.argv[4]),) if len(sys.argv) > 4 else ()
     done = running.run_task(
         invocation(folder, sys.argv[2], outputs=("out",)),
-        platform(ShellRunner(finally_touch=f"{folder}/cleaned")),
+        platform(ShellRunner(finally_touch=f"{folder}/cleaned", prepared_by=prepared_by)),
         cube(folder),
         secrets={},
         wait_seconds=float(sys.argv[3]) if len(sys.argv) > 3 else None,

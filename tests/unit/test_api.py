@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlcube
+from mlcube.record import find_run
 
 CUBE = """\
 name: greeting
@@ -102,6 +103,26 @@ def test_what_is_wrong_is_raised_before_anything_runs(
     with pytest.raises(mlcube.CubeError, match=message):
         cube.run("hello", **words)  # type: ignore[arg-type]
     assert not list(private_home.rglob("runs"))
+
+
+@pytest.mark.engine("local")
+def test_ctrl_c_is_pythons_own_once_the_task_has_ended(cube: mlcube.Cube, tmp_path: Path) -> None:
+    source = tmp_path / "greeting" / "src" / "main.py"
+    source.write_text("import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)\n")
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGINT"):
+        cube.run("hello", platform="local")
+    assert find_run("last").status == "interrupted"
+
+
+def test_an_empty_name_of_a_platform_is_not_the_default(cube: mlcube.Cube) -> None:
+    with pytest.raises(mlcube.CubeError, match="no platform is named ``"):
+        cube.run("hello", platform="")
+
+
+def test_a_message_shows_a_name_as_it_is_on_one_line() -> None:
+    with pytest.raises(mlcube.CubeError) as caught:
+        mlcube.load("a\nb\x1b[1m\r")
+    assert "`a\\nb\\x1b[1m\\r`" in str(caught.value)
 
 
 def test_a_file_that_is_wrong_raises_with_its_place(tmp_path: Path) -> None:

@@ -577,3 +577,13 @@ def test_a_task_can_be_run_from_another_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert statuses == [4]
+
+
+def test_a_diagnosis_of_one_status_may_say_that_the_task_never_ran(signals: Signals) -> None:
+    told: list[str] = []
+    never = Diagnosis(probe=command("echo", "yes"), message="it never ran", status=125, started=False)
+    for status, ran in ((125, False), (1, True)):
+        with Execution(signals=signals, report=told.append) as execution:
+            assert execution.run(Plan(task=shell(f"exit {status}"), diagnoses=(never,))) == status
+        assert (execution.seconds is not None, execution.reason) == (ran, None if ran else "it never ran")
+    assert told == ["it never ran"]

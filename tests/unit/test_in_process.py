@@ -95,7 +95,7 @@ def test_the_common_commands_need_no_process(tmp_path: Path) -> None:
         command("rm", "-rf", "--", "/"),
         command("rm", "-rf", "--", "/tmp/cube-link/"),
         command("rm", "-rf", "/tmp/x"),
-        command("test", "!", "-e", "/"),
+        command("test", "!", "-x", "/"),
         command("test", "-x", "/"),
         command("docker", "version"),
         Command(argv=("test", "-e", "/"), environment={"A": "b"}),

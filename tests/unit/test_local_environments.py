@@ -1,6 +1,7 @@
 """Real virtual environments, made by the plans that the local runner renders and that `sh` performs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from mlcube.cube import PythonEnvironment
 from mlcube.invocation import Invocation, Mount, Word
 from mlcube.plan import Command, Plan
 from mlcube.runner import Fact
+from mlcube_runners.docker import DockerRunner
 from mlcube_runners.local import LocalRunner
 
 SHOW = """\
@@ -170,7 +172,8 @@ def test_simultaneous_runs_share_one_environment(runner: LocalRunner, invocation
     started = [subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "1234"]
     outputs = [process.communicate()[0] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0, 0]
-    assert sum(bool(output) for output in outputs) == 1, outputs
+    made = [[line for line in output.splitlines() if not line.startswith((b"waiting", b"hint"))] for output in outputs]
+    assert sum(bool(lines) for lines in made) == 1, outputs
 
 
 def test_packages_of_the_callers_pythonpath_are_no_part_of_an_environment(
@@ -203,6 +206,47 @@ def test_a_task_without_a_network_reaches_nothing(runner: LocalRunner, invocatio
     assert ran.stdout == "lo\n"
 
 
+EVIL_UNSHARE = """\
+#!/bin/sh
+while [ "$1" != -- ]; do shift; done; shift; exec "$@"
+"""
+
+
+@pytest.mark.parametrize("attack", ["PATH", "LD_PRELOAD"])
+def test_a_cube_cannot_keep_the_network_by_what_its_environment_says(
+    runner: LocalRunner, invocation: Invocation, attack: str, tmp_path: Path
+) -> None:
+    host = gather(runner)
+    if not host["isolated_network"]:
+        pytest.skip("this machine lets nobody make a network namespace")
+    source = tmp_path / "source"
+    if attack == "PATH":
+        (source / "unshare").write_text(EVIL_UNSHARE)
+        (source / "unshare").chmod(0o755)
+        value = f".:{os.path.dirname(sys.executable)}:/usr/bin:/bin"
+    else:
+        if not shutil.which("cc"):
+            pytest.skip("no compiler")
+        (tmp_path / "evil.c").write_text("int unshare(int flags) { return flags & 0; }\n")
+        made = ["cc", "-shared", "-fPIC", "-o", str(source / "evil.so"), str(tmp_path / "evil.c")]
+        subprocess.run(made, check=True, capture_output=True)
+        value = "./evil.so"
+    code = f"import os, socket; print(os.environ[{attack!r}], *(name for _, name in socket.if_nameindex()))"
+    python = PythonEnvironment(version=">=3.8", source=str(source))
+    alone = msgspec.structs.replace(
+        invocation,
+        network="none",
+        python=python,
+        entrypoint=("python", "-c", code),
+        arguments=(),
+        mounts=(),
+        environment={attack: Word(value)},
+    )
+    perform(runner.prepare(alone, host))
+    ran = perform(runner.run(alone, host))
+    assert (ran.returncode, ran.stdout) == (0, f"{value} lo\n"), ran.stderr
+
+
 def test_this_machine_offers_the_python_that_runs_this_test() -> None:
     pythons = gather(LocalRunner())["pythons"]
     base = getattr(sys, "_base_executable", sys.executable)
@@ -222,6 +266,10 @@ def test_this_machine_offers_the_python_that_runs_this_test() -> None:
         {"CUBE_CACHE_DIR": "", "XDG_CACHE_HOME": "/xdg"},
         {"XDG_CACHE_HOME": "relative"},
         {"HOME": "/somewhere else"},
+        {"HOME": "/"},
+        {"CUBE_CACHE_DIR": "~"},
+        {"CUBE_CACHE_DIR": "~root/x/../y z"},
+        {"CUBE_CACHE_DIR": "~nobody-of-that-name/x"},
     ],
 )
 def test_environments_lie_in_the_cache_directory(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +279,8 @@ def test_environments_lie_in_the_cache_directory(variables: dict[str, str], monk
         monkeypatch.setenv(name, value)
     (fact,) = [fact for fact in LocalRunner().facts() if fact.name == "environments"]
     assert ask(fact) == os.path.join(directories.cache(), "environments")
+    (fact,) = [fact for fact in DockerRunner().facts() if fact.name == "caller"]
+    assert ask(fact)["cache"] == directories.cache()
 
 
 def test_environments_lie_where_the_platform_says() -> None:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from mlcube.cube import PythonEnvironment, Resources, Secret
+from mlcube.errors import Refused
 from mlcube.invocation import Invocation, Mount, Word
 from mlcube.plan import Command, Plan, Unless
 from mlcube.runner import Answer, Host, Runner
@@ -35,7 +36,7 @@ HOST: Host = {
     "environments": "/cache/environments",
     "pythons": [interpreter("3.9.2"), interpreter("3.12.4"), interpreter("3.11.7")],
     "uv": "/usr/bin/uv",
-    "isolated_network": True,
+    "isolated_network": "/usr/bin/unshare",
     "visible_gpus": [{"index": "0", "uuid": "GPU-a"}, {"index": "1", "uuid": "GPU-b"}],
 }
 
@@ -68,7 +69,6 @@ def test_a_cube_with_a_python_section_is_carried() -> None:
     ("changes", "message", "hint"),
     [
         ({"python": None, "image": "a/b:1"}, "the cube needs a container (`a/b:1`)", "add a `python:` section"),
-        ({"entrypoint": ()}, "task `train` has no entrypoint", "entrypoint: python main.py"),
         ({"user": "image"}, "`user: image` needs a container", "leave `user` out"),
         ({"security": ("label=disable",)}, "security options need a container", "leave `security` out"),
         ({"raw_arguments": {"docker": ("--ipc=host",)}}, "raw engine arguments need that engine", "docker"),
@@ -110,8 +110,8 @@ def test_what_a_process_can_be_given_is_not_refused(changes: dict[str, Any]) -> 
 def test_a_network_is_taken_away_with_a_namespace_or_the_run_is_refused() -> None:
     task = LocalRunner().run(with_(network="none"), HOST).task
     assert isinstance(task, Command)
-    assert task.argv[:5] == ("unshare", "--user", "--map-current-user", "--net", "--")
-    refusal = LocalRunner().refuses(with_(network="none"), {**HOST, "isolated_network": False})
+    assert task.argv[:6] == ("/usr/bin/unshare", "--user", "--map-current-user", "--net", "--", "/usr/bin/env")
+    refusal = LocalRunner().refuses(with_(network="none"), {**HOST, "isolated_network": None})
     assert refusal
     assert "`network: none` cannot be enforced here" in refusal[0]
 
@@ -177,6 +177,26 @@ def test_nothing_of_the_caller_reaches_the_task_and_the_cube_has_the_last_word()
     assert task.environment["TMPDIR"] == "/s/r1"
 
 
+def test_what_takes_the_network_away_hears_nothing_of_the_cube_and_shows_no_secret() -> None:
+    environment = {"PATH": Word("."), "LD_PRELOAD": Word("./evil.so")}
+    secrets = (Secret(name="TOKEN"),)
+    task = LocalRunner().run(with_(network="none", environment=environment, secrets=secrets), HOST).task
+    assert task
+    assert set(task.environment) == {"PATH", "LANG", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES"}
+    assert task.environment["PATH"].startswith("/cache/")
+    assert {"PATH=.", "LD_PRELOAD=./evil.so", "TMPDIR=/s/r1"} < set(task.argv)
+    assert task.secrets == ("TOKEN",)
+    assert not [word for word in task.argv if "TOKEN" in word]
+
+
+def test_without_an_entrypoint_an_environment_can_be_made_but_nothing_run() -> None:
+    bare = with_(entrypoint=(), arguments=(), mounts=())
+    assert LocalRunner().refuses(bare, HOST) is None
+    assert LocalRunner().configure(bare, HOST) == LocalRunner().configure(INVOCATION, HOST)
+    with pytest.raises(Refused, match="task `train` has no entrypoint"):
+        LocalRunner().run(bare, HOST)
+
+
 def test_a_secret_is_a_name_in_the_plan_and_its_file_is_where_the_core_writes_it() -> None:
     secrets = (Secret(name="TOKEN"), Secret(name="KEY", mount="/run/key"))
     invocation = with_(secrets=secrets, environment={"CUBE_SECRET_KEY": Word("", "/run/key")})
@@ -226,4 +246,4 @@ def test_an_environment_is_identified_by_what_is_installed_in_it() -> None:
     one, other = (fact.parse(Answer(0, text, ""))["id"] for text in ("python\n3.11.7\nsix==1\n", "python\n3.11.7\n"))
     assert one.startswith("sha256:")
     assert one != other
-    assert fact.parse(Answer(1, "", "no such file")) == {}
+    assert fact.parse(Answer(1, "", "no such file")) is None

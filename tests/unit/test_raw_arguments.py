@@ -37,7 +37,7 @@ def test_amounts_are_resources(arguments: str, resources: Resources) -> None:
 def test_variables_with_a_value_are_environment_and_without_one_secrets() -> None:
     needs = docker("-e A=b=c --env 'D=e f' -eG=h -e WANDB_API_KEY")
     assert needs.environment == {"A": "b=c", "D": "e f", "G": "h"}
-    assert needs.secrets == (Secret(name="WANDB_API_KEY", optional=True),)
+    assert needs.secrets == (Secret(name="WANDB_API_KEY", optional=True, from_environment=False),)
 
 
 def test_networks() -> None:
@@ -101,3 +101,41 @@ def test_singularity() -> None:
     assert len(needs.refused) == 2
     needs, _ = understand_singularity("-B /a:/b --fakeroot", HERE, trust=True)
     assert (needs.mounts, needs.raw_arguments) == ((("/a", "/b", "rw"),), {"singularity": ("--fakeroot",)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        ("-itv/:/host", "`-v/:/host` mounts a place of the host"),
+        ("-itv /:/host", "`-v /:/host` mounts a place of the host"),
+        ("-itp8080:80", "`-p8080:80` opens a port of the host"),
+        ("-dP", "`-P` has no meaning"),
+        ("-tu0", "`-u0` chooses another user"),
+        ("-it=v/:/host -v/:/host", "`-v/:/host` mounts"),
+        ("-ik8", "`-k8` has no meaning"),
+    ],
+)
+def test_flags_behind_one_dash_are_read_letter_by_letter(arguments: str, refused: str) -> None:
+    (refusal,) = docker(arguments).refused
+    assert refused in refusal.message
+    assert docker(arguments, trust=True).refused == ()
+
+
+def test_a_cluster_may_end_with_a_flag_that_takes_a_value() -> None:
+    assert docker("-itm2g").resources == Resources(memory_bytes=2 << 30)
+    assert docker("-ite A=b -ti").environment == {"A": "b"}
+    needs, problems = understand_singularity("-CceB/:/host", HERE, trust=False)
+    assert (problems, [refusal.message for refusal in needs.refused]) == (
+        [],
+        ["`-B/:/host` mounts a place of the host"],
+    )
+
+
+def test_a_variable_of_the_user_is_handed_out_only_with_consent() -> None:
+    assert docker("-e TOKEN").secrets == (Secret(name="TOKEN", optional=True, from_environment=False),)
+    assert docker("-e TOKEN", trust=True).secrets == (Secret(name="TOKEN", optional=True),)
+
+
+def test_names_of_variables_are_ascii() -> None:
+    _, problems = understand_docker("-e \u039dAME=1 -e A\u0661=2", HERE, trust=False)
+    assert len(problems) == 2

@@ -113,6 +113,17 @@ def test_the_digest_follows_content_and_overrides_but_no_place(root: Path, tmp_p
     assert written(root, text, "name=x")[0].digest != first
 
 
+def test_the_digest_follows_the_order_of_parameters_and_of_nothing_else(root: Path) -> None:
+    def digest(text: str) -> str:
+        return written(root, text)[0].digest
+
+    inputs = "a: {type: file}, b: {type: file}"
+    first = digest(f"docker: {{image: x}}\ntasks: {{t: {{parameters: {{inputs: {{{inputs}}}}}}}}}")
+    assert first == digest(f"tasks: {{t: {{parameters: {{inputs: {{{inputs}}}}}}}}}\ndocker: {{image: x}}")
+    turned = "b: {type: file}, a: {type: file}"
+    assert first != digest(f"docker: {{image: x}}\ntasks: {{t: {{parameters: {{inputs: {{{turned}}}}}}}}}")
+
+
 class TestPrecedence:
     """Raw arguments, then `platform:`, then the task's `resources`, then `-P`, then flags."""
 

@@ -41,7 +41,8 @@ def killed(run: RunDirectory) -> None:
 
 
 def test_an_id_sorts_by_time_and_is_short_to_type() -> None:
-    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", record.new_id())
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{8}", record.new_id())
+    assert len({record.new_id() for _ in range(2000)}) == 2000
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record.now())
 
 
@@ -134,6 +135,29 @@ def test_a_record_is_described_for_a_schema() -> None:
     for name, definition in schema.items():
         for key, described in definition["properties"].items():
             assert {"description", "$ref", "anyOf"} & set(described), f"{name}.{key}"
+
+
+def test_a_run_whose_record_is_broken_or_missing_is_found_and_removed() -> None:
+    for run_id, content in (("20240101-000000-aaaa", b"{"), ("20240101-000001-bbbb", None)):
+        run = written(run_id, status="succeeded")
+        os.unlink(f"{run.path}/record.json")
+        if content:
+            Path(run.path, "record.json").write_bytes(content)
+        with pytest.raises(UsageError, match=f"cube runs remove {run_id}|cannot be read"):
+            record.find_run(run_id[:15])
+        assert record.find_id(run_id[:15]) == run_id
+        record.remove(run_id)
+        assert not os.path.exists(run.path)
+
+
+def test_runs_that_were_killed_are_known_until_they_are_settled() -> None:
+    written("20240101-000000-aaaa", status="succeeded")
+    written("20240101-000001-bbbb")
+    dead = written("20240101-000002-cccc")
+    killed(dead)
+    assert record.killed() == [dead.id]
+    record.settle(dead.id)
+    assert record.killed() == []
 
 
 # Checksums

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from mlcube import directories, record
+from mlcube.checksum import checksum
 from mlcube.cube import Resources, Secret
 from mlcube.errors import (
     Busy,
@@ -296,6 +297,26 @@ def test_a_run_that_was_killed_shows_as_interrupted_and_the_next_one_ends_its_ta
     assert settled.finished
 
 
+def test_the_next_run_ends_what_a_killed_one_was_preparing(
+    tmp_path: Path, children: list[subprocess.Popen[str]]
+) -> None:
+    slow = f"cd {tmp_path}; sleep 60 & echo $! >child; echo $$ >pid.new; mv pid.new pid; wait"
+    first = start(children, tmp_path, "true", "0", slow)
+    until(tmp_path / "pid")
+    until(Path(RunDirectory(record.runs()[0].id).path) / "step.json")
+    first.kill()
+    first.wait()
+    told: list[str] = []
+    other = invocation(tmp_path, "true")  # it writes nothing that the killed one would
+    assert run(tmp_path, other, report=told.append).status == "succeeded"
+    assert ends(int((tmp_path / "pid").read_text()))
+    assert ends(int((tmp_path / "child").read_text()))
+    killed = record.runs()[1]
+    assert (killed.status, killed.exit_status) == ("interrupted", 137)
+    assert told == [f"run {killed.id} was killed: cleaning up what it left"]
+    assert record.killed() == []
+
+
 # Simultaneous
 
 
@@ -342,3 +363,9 @@ def test_who_waits_can_be_interrupted(tmp_path: Path, children: list[subprocess.
     waiting.wait(timeout=5)
     assert not (tmp_path / "workspace" / "second").exists()
     assert sorted(found.status for found in record.runs()) == ["interrupted", "running"]
+
+
+def test_an_output_that_is_a_named_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert checksum(str(pipe)).sha256 == "special"

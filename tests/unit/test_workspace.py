@@ -125,10 +125,12 @@ def test_the_workspace_is_the_users_or_the_cubes_own(root: Path, monkeypatch: py
 
 def test_what_lies_at_a_path(root: Path) -> None:
     (root / "link").symlink_to("nothing")
-    assert [kind(str(root / name)) for name in ("workspace", "mlcube.yaml", "link", "no")] == [
+    os.mkfifo(root / "pipe")
+    assert [kind(str(root / name)) for name in ("workspace", "mlcube.yaml", "link", "pipe", "no")] == [
         "directory",
         "file",
         "file",
+        "special",
         None,
     ]
     assert free_bytes(str(root / "not" / "yet")) > 0
@@ -146,7 +148,7 @@ class TestSourceDigest:
 
     def test_what_is_no_code_is_left_out(self, source: Path) -> None:
         before = source_digest(str(source))
-        for name in (".git/x", "__pycache__/a.pyc", "workspace/data", ".venv/x", "sub/__pycache__/x", "c.pyc"):
+        for name in (".git/x", "__pycache__/a.pyc", "sub/.git", ".venv/x", "sub/__pycache__/x", "c.pyc"):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_text("x")
         (source / "empty").mkdir()
@@ -166,6 +168,25 @@ class TestSourceDigest:
         (source / b"\xff".decode(errors="surrogateescape")).write_text("any name that a file system knows")
         digests.append(source_digest(str(source)))
         assert len(set(digests)) == 6
+
+    def test_the_cubes_own_workspace_is_no_code_and_a_package_of_that_name_is(self, source: Path) -> None:
+        digests = [source_digest(str(source))]
+        (source / "workspace").mkdir()
+        (source / "workspace" / "__init__.py").write_text("x")
+        assert source_digest(str(source), ("workspace",)) == digests[0]
+        digests.append(source_digest(str(source)))
+        (source / "sub" / "workspace").mkdir()
+        (source / "sub" / "workspace" / "__init__.py").write_text("x")
+        digests.append(source_digest(str(source), ("workspace",)))
+        assert len(set(digests)) == 3
+
+    def test_the_digest_is_the_same_for_whoever_may_read_the_code(self, source: Path, tmp_path: Path) -> None:
+        (source / "a.py").chmod(0o744)
+        expected = source_digest(str(source))
+        (source / "a.py").chmod(0o654)  # executable, though perhaps not for the one who asks
+        assert source_digest(str(source)) == expected
+        source.rename(tmp_path / "mounted elsewhere")
+        assert source_digest(str(tmp_path / "mounted elsewhere")) == expected
 
     def test_a_link_in_a_circle_ends(self, source: Path) -> None:
         (source / "sub" / "up").symlink_to("..")
