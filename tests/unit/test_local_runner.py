@@ -181,7 +181,7 @@ def test_what_takes_the_network_away_hears_nothing_of_the_cube_and_shows_no_secr
     environment = {"PATH": Word("."), "LD_PRELOAD": Word("./evil.so")}
     secrets = (Secret(name="TOKEN"),)
     task = LocalRunner().run(with_(network="none", environment=environment, secrets=secrets), HOST).task
-    assert task
+    assert isinstance(task, Command)
     assert set(task.environment) == {"PATH", "LANG", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES"}
     assert task.environment["PATH"].startswith("/cache/")
     assert {"PATH=.", "LD_PRELOAD=./evil.so", "TMPDIR=/s/r1"} < set(task.argv)
