@@ -254,10 +254,11 @@ def test_the_whole_plan_has_the_workspaces_steps_around_the_runners(tmp_path: Pa
 def test_an_interrupted_run_is_cleaned_up_and_recorded(
     tmp_path: Path, children: list[subprocess.Popen[str]], number: int
 ) -> None:
-    process = start(children, tmp_path, "touch begun; echo $$ >pid; sleep 60")
+    # A shell that gets SIGINT just before it starts a command waits for that command's end first.
+    process = start(children, tmp_path, "touch begun; exec sleep 60")
     until(tmp_path / "workspace" / "begun")
     process.send_signal(number)
-    process.wait(timeout=10)
+    process.wait(timeout=30)
     found = record.find_run("last")
     assert (found.status, found.exit_status) == ("interrupted", 128 + number)
     assert (tmp_path / "cleaned").exists()
