@@ -132,8 +132,8 @@ class Execution:
             if diagnosis.status not in (None, status):
                 continue
             if ask(diagnosis.probe.argv, environment=diagnosis.probe.environment).output.strip():
-                if diagnosis.status is not None:
-                    raise ERRORS.get(diagnosis.status, CubeError)(diagnosis.message, hint=diagnosis.hint)
+                if diagnosis.status in ERRORS:
+                    raise ERRORS[diagnosis.status](diagnosis.message, hint=diagnosis.hint)
                 self.reason = diagnosis.message
                 if not diagnosis.started:
                     self.seconds = None

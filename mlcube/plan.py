@@ -17,6 +17,7 @@ __all__ = [
     "Unless",
     "WriteFile",
     "command",
+    "printing",
 ]
 
 PAUSES = (1.0, 4.0, 10.0)
@@ -54,7 +55,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
         if self.directory:
             text = f"(cd {shlex.quote(self.directory)} && {text})"
         if self.input is not None:
-            text = f"{_printing(self.input)} | {text}"
+            text = f"{printing(self.input)} | {text}"
         if self.transient:
             text = _again(text, self.transient)
         return text + self.otherwise()
@@ -82,7 +83,7 @@ class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", omit_def
 
     def script(self) -> str:
         """As one line of POSIX shell."""
-        text = f"{_printing(self.text)} > {shlex.quote(self.path)}"
+        text = f"{printing(self.text)} > {shlex.quote(self.path)}"
         return f"(umask 077 && {text})" if isinstance(self.text, SecretText) else text
 
 
@@ -144,8 +145,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit
     message: str
     hint: str | None = None
     status: int | None = None
-    """Ask only about a task that ended with this status; what is no failure of the task's own, as a time limit, is the
-    error that has this exit status."""
+    """Ask only about a task that ended with this status. One that an error of cube's has, as 124 for a time limit, is
+    no status of the task's own: that error is then raised."""
     started: bool = True
     """Whether the task was started at all, if it is so."""
 
@@ -214,7 +215,8 @@ def command(*argv: str, quiet: bool = False) -> Command:
     return Command(argv=argv, quiet=quiet)
 
 
-def _printing(text: str | SecretText) -> str:
+def printing(text: str | SecretText) -> str:
+    """Shell that prints a text; a secret out of the variable of its name."""
     word = f'"${{{text.name}}}"' if isinstance(text, SecretText) else shlex.quote(text)
     return f"printf %s {word}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mlcube.plan import Command, Diagnosis, Job, Plan, Step, Unless
+from mlcube.plan import PAUSES, Command, Diagnosis, Job, Pipe, Plan, Step, Unless, printing
 
 __all__ = ["body", "embedded", "guarded", "prelude", "standalone"]
 
@@ -72,6 +72,18 @@ trap 'cube_stop 129' HUP
 trap 'cube_stop 130' INT
 trap 'cube_stop 143' TERM
 trap 'cube_stop 124' ALRM"""
+
+_TRYING = """\
+# Tries cube_once again, a few times, while its status is one of those that mean that a connection failed.
+cube_again() { # status...
+  for cube_pause in @PAUSES@ end; do
+    cube_status=0
+    cube_once || cube_status=$?
+    case " $* " in *" $cube_status "*) ;; *) return "$cube_status" ;; esac
+    [ "$cube_pause" != end ] || return "$cube_status"
+    sleep "$cube_pause" & cube_wait || :
+  done
+}"""
 
 _FORGETTING = """\
 # What a task inherits of this shell: nothing but the variables that are named.
@@ -151,6 +163,8 @@ def prelude(plans: Sequence[Plan]) -> str:
         parts.append(_LOCKING)
     if any(isinstance(step, Command) and step.clean and step.secrets for step in steps):
         parts.append(_FORGETTING)
+    if any(isinstance(step, Command | Pipe) and step.transient for step in steps):
+        parts.append(_TRYING.replace("@PAUSES@", " ".join(f"{seconds:g}" for seconds in PAUSES)))
     return "\n".join(parts)
 
 
@@ -209,7 +223,8 @@ def _unlocked(step: Step) -> Step:
 
 
 def _kept(diagnosis: Diagnosis, path: str) -> str:
-    return f"{{ {diagnosis.probe.script()}; }} >{shlex.quote(path)} 2>/dev/null || :; "
+    asked = "" if diagnosis.status is None else f"[ $status -ne {diagnosis.status} ] || "
+    return f"{asked}{{ {diagnosis.probe.script()}; }} >{shlex.quote(path)} 2>/dev/null || :; "
 
 
 def _task(plan: Plan, task: Command | Job, timeout_seconds: float | None) -> list[str]:
@@ -234,9 +249,22 @@ def _task(plan: Plan, task: Command | Job, timeout_seconds: float | None) -> lis
 
 
 def _line(step: Step) -> str:
-    if isinstance(step, Command) and step.argv[0] not in _QUICK:
-        return _attended(step, "cube_wait") + step.otherwise()
-    return step.script()
+    match step:
+        case Command() if step.argv[0] not in _QUICK:
+            return _retried(_attended(step, "cube_wait"), step.transient) + step.otherwise()
+        case Pipe():
+            whole = msgspec.structs.replace(step, transient=()).script()
+            statuses = (1, *step.transient) if step.transient else ()  # it does not tell whose status it was
+            return _retried(f"$cube_apart sh -uc {shlex.quote(whole)} </dev/null & cube_wait", statuses)
+        case _:
+            return step.script()
+
+
+def _retried(text: str, transient: tuple[int, ...]) -> str:
+    """Again after a while, when its status says that a connection failed."""
+    if not transient:
+        return text
+    return f"cube_once() {{\n{_indent(text)}\n}}\ncube_again {' '.join(map(str, transient))}"
 
 
 def _attended(command: Command, wait: str) -> str:
@@ -250,9 +278,12 @@ def _attended(command: Command, wait: str) -> str:
         lines += [f"export {setting}" for setting in settings]
         lines.append(f"exec {apart}{shlex.join(command.argv)}{' >/dev/null' if command.quiet else ''}")
         return "(\n" + "\n".join(_indent(line) for line in lines) + f"\n) </dev/null & {wait}"
+    text = f"{apart}{command.words()}"
     if command.directory:
-        return f"(cd {shlex.quote(command.directory)} && exec {apart}{command.words()}) </dev/null & {wait}"
-    return f"{apart}{command.words()} </dev/null & {wait}"
+        text = f"(cd {shlex.quote(command.directory)} && exec {text})"
+    if command.input is not None:  # what is waited for is the last one, and it is the one that is apart
+        return f"{printing(command.input)} | {text} & {wait}"
+    return f"{text} </dev/null & {wait}"
 
 
 def _calmly(steps: Sequence[Step]) -> list[str]:

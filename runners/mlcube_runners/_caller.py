@@ -1,16 +1,14 @@
 """Who calls on a host, and where what can always be deleted lies there."""
 
+import os.path
 from typing import Any
 
 from mlcube.runner import Answer, Fact
+from mlcube_runners._cache import FIND_CACHE
 
 __all__ = ["caller_fact", "parse_caller"]
 
-# The rules of mlcube.directories.cache(), asked of the host on which the plan will be performed.
-_CALLER = """id -u && id -g && uname -n && case ${CUBE_CACHE_DIR-} in
-?*) case $CUBE_CACHE_DIR in /*) echo "$CUBE_CACHE_DIR" ;; *) echo "$PWD/$CUBE_CACHE_DIR" ;; esac ;;
-*) case ${XDG_CACHE_HOME-} in /*) echo "$XDG_CACHE_HOME/mlcube" ;; *) echo "$HOME/.cache/mlcube" ;; esac ;;
-esac"""
+_CALLER = f"{FIND_CACHE}id -u && id -g && uname -n && cache"
 
 
 def caller_fact() -> Fact:
@@ -19,7 +17,7 @@ def caller_fact() -> Fact:
         name="caller",
         argv=("sh", "-c", _CALLER),
         parse=parse_caller,
-        environment=("USER", "HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR"),
+        environment=("USER", "HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR", "PWD"),
     )
 
 
@@ -29,4 +27,4 @@ def parse_caller(answer: Answer) -> dict[str, Any]:
     if answer.status != 0 or len(lines) < 4:
         return {}
     user, group, machine, cache = lines
-    return {"user": int(user), "group": int(group), "machine": machine, "cache": cache.removesuffix("\n")}
+    return {"user": int(user), "group": int(group), "machine": machine, "cache": os.path.normpath(cache.rstrip("\n"))}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlcube.runner import Answer, Fact, Host
+from mlcube_runners._cache import FIND_CACHE
 from mlcube_runners._connection import Connection
 
 __all__ = ["facts_there", "far_fact", "near_fact", "unreachable"]
@@ -19,11 +20,8 @@ command -v rsync >/dev/null && echo yes || echo no
 grep -qis controlpath ~/.ssh/config /etc/ssh/ssh_config "$1" || { echo no; exit 0; }
 shift; "$@" 2>/dev/null && echo yes || { echo no; exit 1; }"""
 
-_ASK_PLACE = """\
-home=${HOME-$(eval printf %s "~$(id -un)")}
-case ${XDG_CACHE_HOME-} in /*) base=$XDG_CACHE_HOME/mlcube ;; *) base=$home/.cache/mlcube ;; esac
-place=${1:-$base}
-case $place in "~" | "~/"*) place=$home${place#"~"} ;; /*) ;; *) place=$home/$place ;; esac
+_ASK_PLACE = f"""{FIND_CACHE}\
+case ${{1:-}} in '') place=$(cache) ;; '~'* | /*) place=$(absolute "$1") ;; *) place=$home/$1 ;; esac
 command -v rsync >/dev/null && echo yes || echo no
 printf '%s' "$place"
 """

@@ -25,12 +25,13 @@ def build_steps(
     first: tuple[str, ...],
     *,
     written: Callable[[str], str] = lambda path: path,
+    recipe_hint: str = _AFTER_BUILD,
     **command_fields: Any,
 ) -> tuple[Step, ...]:
     """The steps that build the image, of a `python:` section or of a Dockerfile.
 
     `first` is what the command begins with, as `docker build`; `written`: how the value of `--file` is written;
-    `command_fields` are further fields of the Command.
+    `recipe_hint`: what to do when a Dockerfile cannot be built; `command_fields` are further fields of the Command.
     Raises Refused when there is nothing to build it from.
     """
     argv = (*first, f"--tag={invocation.image}", f"--label=io.mlcube.cube={invocation.cube}")
@@ -47,7 +48,7 @@ def build_steps(
         )
     values = (f"--build-arg={name}={value}" for name, value in recipe.arguments.items())
     words = (*argv, f"--file={written(recipe.file)}", *values, recipe.context)
-    return (Command(argv=words, hint=_AFTER_BUILD, **command_fields),)
+    return (Command(argv=words, hint=recipe_hint, **command_fields),)
 
 
 def podman_file(path: str) -> str:

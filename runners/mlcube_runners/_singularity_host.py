@@ -1,8 +1,10 @@
 """What the Singularity runner asks of a host, mostly by trying, and what the answers mean."""
 
+import os.path
 from typing import Any
 
 from mlcube.runner import Answer, Fact, Host
+from mlcube_runners._cache import FIND_CACHE
 
 __all__ = ["INHERITED", "facts", "parse_devices", "parse_engine", "parse_sources", "unusable"]
 
@@ -12,14 +14,12 @@ INHERITED = (
 )  # fmt: skip
 """What the engine itself needs of the caller's environment. The rest, as APPTAINER_BIND, could change the run."""
 
-_ENGINE = """\
+_ENGINE = (
+    FIND_CACHE
+    + """\
 say() { printf '%s=%s\\n' "$1" "$2"; }
 say user "$(id -u)"; say group "$(id -g)"
-case ${CUBE_CACHE_DIR-} in
-?*) case $CUBE_CACHE_DIR in /*) cache=$CUBE_CACHE_DIR ;; *) cache=$PWD/$CUBE_CACHE_DIR ;; esac ;;
-*) case ${XDG_CACHE_HOME-} in /*) cache=$XDG_CACHE_HOME/mlcube ;; *) cache=$HOME/.cache/mlcube ;; esac ;;
-esac
-say cache "$cache"
+say cache "$(cache)"
 say memory_kib "$(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
 for name in $INHERITED; do
   eval "value=\\${$name-}"
@@ -57,6 +57,7 @@ try cpus --cpus 0.5 "$image" &
 try cpu_set --cpuset-cpus 0 "$image" &
 wait
 """
+)
 
 _SOURCES = """\
 for builder in docker podman; do
@@ -85,7 +86,7 @@ def facts(executables: tuple[str, ...]) -> tuple[Fact, ...]:
             name="singularity",
             argv=("env", f"INHERITED={' '.join(INHERITED)}", "sh", "-c", _ENGINE, "sh", *executables),
             parse=parse_engine,
-            environment=(*INHERITED, "XDG_CACHE_HOME", "CUBE_CACHE_DIR"),
+            environment=(*INHERITED, "XDG_CACHE_HOME", "CUBE_CACHE_DIR", "PWD"),
             files=("/etc/apptainer/apptainer.conf", "/etc/singularity/singularity.conf"),
         ),
         Fact(
@@ -111,7 +112,9 @@ def parse_engine(answer: Answer) -> dict[str, Any]:
             found[section][name] = value.removeprefix("FATAL:").strip()
         elif key in ("user", "group", "memory_kib") and value.isdecimal():
             found[key] = int(value)
-        elif key in ("cache", "executable", "version", "user_namespaces", "fuse"):
+        elif key == "cache":
+            found[key] = os.path.normpath(value)
+        elif key in ("executable", "version", "user_namespaces", "fuse"):
             found[key] = value
     return found
 

@@ -240,7 +240,7 @@ def build(builder: str, reference: str, recipe: Recipe) -> Command:
 
 def copy_source(source: str, target: str, new: str) -> tuple[Step, ...]:
     """The code of a `python:` cube, through tar, which can leave things out; readable by whoever shares the cache."""
-    excluded = tuple(f"--exclude={pattern}" for pattern in (*EXCLUDED, "*.pyc"))
+    excluded = tuple(f"--exclude={pattern}" for pattern in EXCLUDED)
     here = Command(argv=("tar", "-cf", "source.tar", *excluded, "-C", source, "."), directory=new)
     return (
         command("mkdir", "-p", "--", f"{new}/source"),

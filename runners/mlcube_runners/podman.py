@@ -141,7 +141,7 @@ class PodmanRunner:
             "if a short name after FROM was not found: write `docker.io/library/NAME`, "
             'or add `unqualified-search-registries = ["docker.io"]` to /etc/containers/registries.conf'
         )
-        return build_steps(invocation, (self.executable, *PODMAN_BUILD[1:]), written=podman_file, hint=hint)
+        return build_steps(invocation, (self.executable, *PODMAN_BUILD[1:]), written=podman_file, recipe_hint=hint)
 
     def _container_arguments(self, invocation: Invocation, host: Host) -> Iterator[str]:
         # Podman would hand on the caller's proxies, and they may hold passwords.

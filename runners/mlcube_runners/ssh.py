@@ -11,6 +11,7 @@ from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Diagnosis, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile, command
 from mlcube.runner import Fact, Host, Runner, Transfer
+from mlcube.script import standalone
 from mlcube_runners._connection import KILLED, LOST, Connection, control_directory
 from mlcube_runners._far_host import facts_there, far_fact, near_fact, unreachable
 from mlcube_runners._job import JOB, secret_files, task_script
@@ -249,7 +250,9 @@ class SshRunner:
         directory = shlex.quote(staging.directory)
         begin = f"mkdir -p -m 700 {directory}\nps -o pgid= -p $$ >{directory}/preparing"
         end = f"rm -f {directory}/preparing\nrmdir {directory} 2>/dev/null || :"
-        return connection.script(f"{begin}\n{step.script()}\n{end}", hint=hints[0] if hints else None)
+        return connection.script(
+            f"{begin}\n{standalone(Plan(steps=(_unhinted(step),)))}\n{end}", hint=hints[0] if hints else None
+        )
 
     def _transfer(self, invocation: Invocation, host: Host) -> Transfer | None:
         """How an image gets from here to there, where the inner runner knows."""
@@ -284,6 +287,17 @@ class SshRunner:
 
     def _both_have_rsync(self, host: Host) -> bool:
         return bool((host.get("near") or {}).get("rsync") and (host.get("far") or {}).get("rsync"))
+
+
+def _unhinted(step: Step) -> Step:
+    """Without hints, which are given here."""
+    match step:
+        case Command():
+            return msgspec.structs.replace(step, hint=None)
+        case Unless():
+            return msgspec.structs.replace(step, steps=tuple(_unhinted(each) for each in step.steps))
+        case _:
+            return step
 
 
 def _is_secret(step: Step) -> bool:

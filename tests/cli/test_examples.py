@@ -56,12 +56,13 @@ def test_hello_world_greets_whoever_the_file_names(platform: str, tmp_path: Path
 
 @pytest.mark.engine("local")
 def test_the_tutorial_can_be_followed_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without Docker."""
+    """On a machine without engines."""
     shutil.copytree(ROOT / "examples", tmp_path / "clone" / "examples", ignore=shutil.ignore_patterns("workspace"))
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "docker").write_text("#!/bin/sh\nexit 1\n")
-    (programs / "docker").chmod(0o755)
+    for engine in ("docker", "podman", "apptainer", "singularity", "bwrap"):
+        (programs / engine).write_text("#!/bin/sh\nexit 1\n")
+        (programs / engine).chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]))
     page = (ROOT / "docs" / "tutorials" / "package-a-model.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\$ (.*)$", page, re.MULTILINE)
