@@ -161,7 +161,7 @@ def prelude(plans: Sequence[Plan]) -> str:
     parts = [_ATTENDING.replace("@GRACE@", str(_GRACE_SECONDS))]
     if any(isinstance(step, Unless) and step.lock for step in steps):
         parts.append(_LOCKING)
-    if any(isinstance(step, Command) and step.clean and step.secrets for step in steps):
+    if any(isinstance(step, Command) and _needs_forgetting(step) for step in steps):
         parts.append(_FORGETTING)
     if any(isinstance(step, Command | Pipe) and step.transient for step in steps):
         parts.append(_TRYING.replace("@PAUSES@", " ".join(f"{seconds:g}" for seconds in PAUSES)))
@@ -204,9 +204,13 @@ def embedded(plan: Plan, *, reasons_in: str) -> str:
     """
     lines = [_unlocked(step).script() for step in plan.steps]
     if plan.task:
+        task = plan.task.script()
+        if isinstance(plan.task, Command) and _needs_forgetting(plan.task):
+            lines.append(_FORGETTING)
+            task = _with_secrets(plan.task, "")
         kept = (_kept(each, f"{reasons_in}/reason.{number}") for number, each in enumerate(plan.diagnoses))
         reasons = "".join(kept)
-        lines.append(plan.task.script() + (f" || {{ status=$?; {reasons}exit $status; }}" if reasons else ""))
+        lines.append(task + (f" || {{ status=$?; {reasons}exit $status; }}" if reasons else ""))
     lines += [_unlocked(step).script() for step in plan.after]
     last = [f"[ $? -eq 0 ] || {{ {'; '.join(_calmly(plan.otherwise))}; }}"] if plan.otherwise else []
     last += _calmly(plan.always)
@@ -270,20 +274,29 @@ def _retried(text: str, transient: tuple[int, ...]) -> str:
 def _attended(command: Command, wait: str) -> str:
     """In the background, which a shell that waits can leave when it is asked to stop."""
     apart = "$cube_apart "
-    if command.clean and command.secrets:
-        # Nobody but the caller may read a process's environment; its arguments, anybody.
-        settings = [f"{key}={shlex.quote(value)}" for key, value in command.environment.items()]
-        lines = [f"cd {shlex.quote(command.directory)}"] if command.directory else []
-        lines.append(f"cube_forget {shlex.join(command.secrets)}")
-        lines += [f"export {setting}" for setting in settings]
-        lines.append(f"exec {apart}{shlex.join(command.argv)}{' >/dev/null' if command.quiet else ''}")
-        return "(\n" + "\n".join(_indent(line) for line in lines) + f"\n) </dev/null & {wait}"
+    if _needs_forgetting(command):
+        return f"{_with_secrets(command, apart)} </dev/null & {wait}"
     text = f"{apart}{command.words()}"
     if command.directory:
         text = f"(cd {shlex.quote(command.directory)} && exec {text})"
     if command.input is not None:  # what is waited for is the last one, and it is the one that is apart
         return f"{printing(command.input)} | {text} & {wait}"
     return f"{text} </dev/null & {wait}"
+
+
+def _needs_forgetting(command: Command) -> bool:
+    """Nobody but the caller may read a process's environment; its arguments, as those of `env`, anybody."""
+    return command.clean and bool(command.secrets)
+
+
+def _with_secrets(command: Command, apart: str) -> str:
+    """A subshell that becomes the command, in an environment with secrets and nothing else of the shell's."""
+    settings = [f"{key}={shlex.quote(value)}" for key, value in command.environment.items()]
+    lines = [f"cd {shlex.quote(command.directory)}"] if command.directory else []
+    lines.append(f"cube_forget {shlex.join(command.secrets)}")
+    lines += [f"export {setting}" for setting in settings]
+    lines.append(f"exec {apart}{shlex.join(command.argv)}{' >/dev/null' if command.quiet else ''}")
+    return "(\n" + "\n".join(_indent(line) for line in lines) + "\n)"
 
 
 def _calmly(steps: Sequence[Step]) -> list[str]:
