@@ -72,6 +72,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """An argument vector that has the words performed there, each as it is."""
         return ("ssh", *self.options(), "--", self.host, shlex.join(words))
 
+    def following(self, *words: str) -> tuple[str, ...]:
+        """The same for a task's own output, whose bytes are counted: what ssh itself has to say is not among them."""
+        return ("ssh", "-E", "/dev/null", *self.options(), "--", self.host, shlex.join(words))
+
     def command(self, *words: str, quiet: bool = False) -> Command:
         """A command to perform there. It may be performed twice."""
         return Command(argv=self.ssh(*words), transient=LOST, quiet=quiet)

@@ -131,7 +131,7 @@ class SshRunner:
             follow, status, timed = ("sh", *script, "follow"), ("sh", *script, "status"), False
         return Job(
             start=Command(argv=("sh", "-c", start)),
-            follow=Command(argv=connection.ssh(*follow)),
+            follow=Command(argv=connection.following(*follow)),
             status=Command(argv=connection.ssh(*status)),
             lost=(*LOST, *KILLED),
             timed=timed,

@@ -27,6 +27,8 @@ class Wire:
         """End every connection now; new ones are refused for so many seconds."""
         with self._lock:
             self.cuts += 1
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # else whoever accepts keeps the port
             self._listener.close()
             for one in self._open:
                 with suppress(OSError):

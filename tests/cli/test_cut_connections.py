@@ -59,10 +59,9 @@ class Far:
         self.root = place / "far"
         config = re.sub(r"Port (\d+)", rf"Port {self.wire.port}\n  HostKeyAlias [127.0.0.1]:\1", text)
         (place / "config").write_text(config)
-        (place / "settings.yaml").write_text(
-            f"platforms:\n  lab: {{runner: local, python: '{sys.executable}'}}\n"
-            f"  far: {{runner: ssh, host: engine-host, config: '{place / 'config'}', root: '{self.root}', inner: lab}}\n"
-        )
+        far = f"runner: ssh, host: engine-host, config: '{place / 'config'}', root: '{self.root}', inner: lab"
+        lab = f"runner: local, python: '{sys.executable}'"
+        (place / "settings.yaml").write_text(f"platforms:\n  lab: {{{lab}}}\n  far: {{{far}}}\n")
         self.cube = place / "slow"
         (self.cube / "src").mkdir(parents=True)
         (self.cube / "workspace").mkdir()
