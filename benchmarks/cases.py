@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ __all__ = ["Cases", "NoEngine"]
 ROOT = Path(__file__).resolve().parent.parent
 HELLO = ROOT / "examples" / "hello_world"
 IMAGE = "cube-benchmark/true:1"
+SSH_CONFIG = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/ssh/config"
+"""Leads to `engine-host`, the server of `tests/engines/sshd.sh`."""
 BASE = "python:3.11-slim"
 
 TRIVIAL = """\
@@ -27,6 +30,14 @@ tasks:
 {entrypoint}    parameters:
       inputs: {{text: {{type: file, default: text.txt}}}}
       outputs: {{out: {{type: directory, default: out/}}}}
+"""
+
+
+SETTINGS = """\
+platforms:
+  far: {{runner: ssh, host: engine-host, config: '{config}', root: '{root}', inner: docker}}
+  far-local: {{runner: ssh, host: engine-host, config: '{config}', root: '{root}', inner: local}}
+  batch: {{runner: slurm, inner: docker}}
 """
 
 
@@ -41,6 +52,9 @@ class Cases:
         self.directory = Path(directory)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE_", "PYTHON"))}
         places = {f"CUBE_{name}_DIR": str(self.directory / name.lower()) for name in ("CACHE", "CONFIG", "STATE")}
+        settings = self.directory / "settings.yaml"
+        settings.write_text(SETTINGS.format(config=SSH_CONFIG, root=self.directory / "far"))
+        places["MLCUBE_SYSTEM_SETTINGS"] = str(settings)
         self.environment: Mapping[str, str] = {**inherited, **places}
         self.python = Call(argv=(sys.executable, "-c", "pass"), environment=self.environment)
 
@@ -130,6 +144,81 @@ class Cases:
         """The same argument vector in the same environment."""
         return self._by_hand(self.local_run)
 
+    @cached_property
+    def ssh_run(self) -> Call:
+        """The task of `docker_run` on another host, which is this one. Raises NoEngine."""
+        _reach_host(self.environment)
+        return self._run(self.docker_run.argv[3], "far")
+
+    @cached_property
+    def ssh_by_hand(self) -> Call:
+        """The identical `docker run` there, where the plan's directories are made already."""
+        return self._ssh(shlex.join(self.docker_by_hand.argv))
+
+    @cached_property
+    def slurm_run(self) -> Call:
+        """The task of `docker_run` as a batch job. Raises NoEngine."""
+        if shutil.which("sbatch") is None or _engine(self.environment, "sinfo").returncode:
+            raise NoEngine("no Slurm answers")
+        return self._run(self.docker_run.argv[3], "batch")
+
+    @cached_property
+    def slurm_by_hand(self) -> Call:
+        """The identical `docker run` in a script that `sbatch` waits for."""
+        script = self.directory / "batch"
+        script.write_text(f"#!/bin/sh\nexec {shlex.join(self.docker_by_hand.argv)}\n")
+        argv = ("sbatch", "--wait", "--output=/dev/null", "--chdir=/", str(script))
+        return Call(argv=argv, environment=self.environment)
+
+    @cached_property
+    def send_nothing(self) -> Call:
+        """A task that does nothing with an empty directory, on another host. Raises NoEngine."""
+        return self._sending("nothing", {})
+
+    @cached_property
+    def send_large(self) -> Call:
+        """A task that does nothing with a file of 1 GiB, on another host. Raises NoEngine."""
+        return self._sending("large", {"large.bin": 1 << 30})
+
+    @cached_property
+    def send_large_by_hand(self) -> Call:
+        """The same file by rsync."""
+        return self._rsync(self.send_large)
+
+    @cached_property
+    def send_many(self) -> Call:
+        """The same with 10,000 files of 10 kB."""
+        return self._sending("many", {f"{number % 100}/{number}": 10_000 for number in range(10_000)})
+
+    @cached_property
+    def send_many_by_hand(self) -> Call:
+        """The same files by rsync."""
+        return self._rsync(self.send_many)
+
+    def _sending(self, name: str, files: Mapping[str, int]) -> Call:
+        _reach_host(self.environment)
+        text = TRIVIAL.format(carrier="python: {source: src}", entrypoint="    entrypoint: python nothing.py\n")
+        folder = Path(self._write(f"sending {name}", text.replace("{type: file, default: text.txt}", "data/")))
+        (folder / "src").mkdir()
+        (folder / "src" / "nothing.py").write_text("pass\n")
+        (folder / "workspace" / "data").mkdir()
+        for file, size in files.items():
+            place = folder / "workspace" / "data" / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as opened:
+                while (left := size - opened.tell()) > 0:
+                    opened.write(os.urandom(min(left, 1 << 24)))
+        return self._run(str(folder), "far-local")
+
+    def _rsync(self, run: Call) -> Call:
+        source = f"{run.argv[3]}/workspace/data/"
+        argv = ("rsync", "-a", "-e", f"ssh -F {SSH_CONFIG}", source, f"engine-host:{self.directory}/by-hand-")
+        script = f'exec {shlex.join(argv)}"$$"/'
+        return Call(argv=("sh", "-c", script), environment=self.environment)
+
+    def _ssh(self, text: str) -> Call:
+        return Call(argv=("ssh", "-F", SSH_CONFIG, "engine-host", text), environment=self.environment)
+
     def _run(self, folder: str, platform: str) -> Call:
         return self.cube("run", "--mlcube", folder, "--platform", platform)
 
@@ -154,6 +243,12 @@ class Cases:
                 environment = {**inherited, **step.get("environment", {})}
                 return Call(argv=tuple(step["argv"]), environment=environment, directory=step.get("directory"))
         raise AssertionError("the plan has no task")
+
+
+def _reach_host(environment: Mapping[str, str]) -> None:
+    """Raises NoEngine where no server answers."""
+    if shutil.which("ssh") is None or _engine(environment, "ssh", "-F", SSH_CONFIG, "engine-host", "true").returncode:
+        raise NoEngine("no SSH server of tests/engines/sshd.sh answers")
 
 
 def _provide_image(environment: Mapping[str, str], engine: str = "docker") -> None:

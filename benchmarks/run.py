@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from cases import Cases, NoEngine
-from processes import Call, Failed, pairs, peak_mib, spread
+from processes import Call, Failed, pairs, peak_mib, sample, spread
 
-Kind = Literal["cpu ratio", "wall ratio", "added cpu", "peak"]
+Kind = Literal["cpu ratio", "wall ratio", "added wall ratio", "added cpu", "peak"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Figure:
     reach: float
     kind: Kind
     calls: Callable[[Cases], tuple[Call, Call]]
+    without: Callable[[Cases], Call] | None = None
+    """The same without what is measured, which is then taken off."""
     share: float = 1.0
     """How many of the runs that are asked for it needs."""
 
@@ -102,6 +104,42 @@ FIGURES = (
         calls=lambda cases: (cases.sandbox_run, cases.docker_by_hand),
     ),
     Figure(
+        name="ssh",
+        what="`cube run` of the same on another host",
+        against="`ssh HOST docker run`, wall",
+        reach=1.5,
+        kind="wall ratio",
+        calls=lambda cases: (cases.ssh_run, cases.ssh_by_hand),
+    ),
+    Figure(
+        name="slurm",
+        what="`cube run` of the same as a batch job",
+        against="`sbatch --wait`, wall",
+        reach=1.2,
+        kind="wall ratio",
+        calls=lambda cases: (cases.slurm_run, cases.slurm_by_hand),
+    ),
+    Figure(
+        name="large-file",
+        what="`cube run`: what it takes longer with a file of 1 GiB",
+        against="`rsync -a`, wall",
+        reach=1.1,
+        kind="added wall ratio",
+        calls=lambda cases: (cases.send_large, cases.send_large_by_hand),
+        without=lambda cases: cases.send_nothing,
+        share=0.25,
+    ),
+    Figure(
+        name="many-files",
+        what="`cube run`: what it takes longer with 10,000 files of 10 kB",
+        against="`rsync -a`, wall",
+        reach=1.1,
+        kind="added wall ratio",
+        calls=lambda cases: (cases.send_many, cases.send_many_by_hand),
+        without=lambda cases: cases.send_nothing,
+        share=0.25,
+    ),
+    Figure(
         name="local",
         what="`cube run` of a trivial local task",
         against="the process itself, CPU added",
@@ -136,8 +174,10 @@ def measure(figure: Figure, cases: Cases, runs: int) -> Measured:
         peak_mib(ours)
         return _measured(figure, [peak_mib(ours) for _ in range(runs)])
     samples = pairs(ours, theirs, runs)
-    clock: Literal["wall", "cpu"] = "wall" if figure.kind == "wall ratio" else "cpu"
-    ours_seconds = [getattr(one, clock) for one, _ in samples]
+    clock: Literal["wall", "cpu"] = "wall" if figure.kind.endswith("wall ratio") else "cpu"
+    without = figure.without(cases) if figure.without else None
+    taken_off = spread([sample(without).wall for _ in range(runs + 1)][1:])[1] if without else 0.0
+    ours_seconds = [getattr(one, clock) - taken_off for one, _ in samples]
     theirs_seconds = [getattr(other, clock) for _, other in samples]
     both = list(zip(ours_seconds, theirs_seconds, strict=True))
     if figure.kind == "added cpu":

@@ -94,7 +94,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """What has been cut goes on where it stopped, if both ends have rsync."""
         if rsync:
             there = f"{self._in_address}:{parcel.target}/"
-            whole = self._rsync(*(_list("-", follow=parcel.follow) if parcel.names else ()), f"{parcel.source}/", there)
+            # Nobody reads there before everything has come, so that a file may grow where it is to be.
+            listed = _list("-", follow=parcel.follow) if parcel.names else ()
+            whole = self._rsync("--inplace", *listed, f"{parcel.source}/", there)
             if not parcel.names:
                 return whole
             names = Command(argv=("printf", r"%s\0", *parcel.names))
@@ -111,7 +113,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             # The remote shell writes the list of names, then becomes rsync; so the directory itself is not in it.
             path = f"{listing} >{shlex.quote(f'{parcel.target}.back')} && rsync"
             names = (*_list(f":{parcel.target}.back"), f"--rsync-path={path}")
-            return self._rsync(*names, f"{self._in_address}:{parcel.target}/", f"{parcel.source}/")
+            ends = (f"{self._in_address}:{parcel.target}/", f"{parcel.source}/")
+            return self._rsync("--partial-dir=.cube-partial", *names, *ends)
         pack = f"{listing} | tar -C {shlex.quote(parcel.target)} --null -T - -cf -"
         packed = Command(argv=self.ssh("sh", "-c", pack))
         unpack = Command(argv=("tar", "-C", parcel.source, "-xof", "-"))
@@ -124,7 +127,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     def _rsync(self, *words: str) -> Command:
         """Links, times and modes as they are; owners are whoever writes. Files that were cut are resumed."""
         shell = " ".join(map(_quoted_for_rsync, ("ssh", *self.options())))
-        options = ("-rlpt", "--partial-dir=.cube-partial", "--protect-args", "-e", shell)
+        options = ("-rlpt", "--protect-args", "-e", shell)
         return Command(argv=("rsync", *options, *words), transient=_LOST_BY_RSYNC)
 
 
