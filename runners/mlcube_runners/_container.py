@@ -6,6 +6,7 @@ from mlcube.invocation import Invocation, Mount
 from mlcube_runners._mounts import csv_line, mount_argument
 
 __all__ = [
+    "BATCH_GPUS",
     "command_words",
     "container_name",
     "device_list",
@@ -18,6 +19,13 @@ __all__ = [
     "mount_arguments",
     "secret_variables",
 ]
+
+
+BATCH_GPUS = (
+    "the GPUs that a batch system grants are known only on the node, and an engine with a daemon would hand on others",
+    "use a platform whose `inner` is `singularity` or `local`",
+)
+"""Why neither docker nor podman runs a task with GPUs inside a batch job, and what to do."""
 
 
 def container_name(invocation: Invocation) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mlcube.invocation import Invocation
 from mlcube.runner import Host
+from mlcube_runners._container import BATCH_GPUS
 
 __all__ = ["gpu_arguments", "lacking"]
 
@@ -50,6 +51,8 @@ def lacking(invocation: Invocation, host: Host) -> tuple[str, str] | None:
 
 def _gpu_problem(invocation: Invocation, host: Host) -> tuple[str, str] | None:
     gpus, there = invocation.resources.gpus, host.get("cdi_gpus")
+    if gpus == "granted":
+        return BATCH_GPUS
     if not gpus or there is None:
         return None
     if not there:
@@ -70,7 +73,7 @@ def gpu_arguments(invocation: Invocation, host: Host) -> Iterator[str]:
     match gpus:
         case None | 0:
             return
-        case "all":
+        case "all" | "granted":
             chosen: tuple[str, ...] = ("all",)
         case int():
             there = _indices(host.get("cdi_gpus") or ()) or [str(index) for index in range(gpus)]

@@ -7,7 +7,15 @@ from mlcube.cube import RawNeeds
 from mlcube.invocation import Invocation
 from mlcube.runner import Host
 
-__all__ = ["asked_network", "gpu_arguments", "gpu_variables", "lacking", "limit_arguments", "section_needs"]
+__all__ = [
+    "asked_network",
+    "gpu_arguments",
+    "gpu_variables",
+    "inherited_variables",
+    "lacking",
+    "limit_arguments",
+    "section_needs",
+]
 
 _OF_SLURM = "leave it out, or let the batch system enforce it: `{runner: slurm, inner: PLATFORM}`"
 
@@ -69,7 +77,7 @@ def gpu_arguments(invocation: Invocation, host: Host) -> Iterator[str]:
 def gpu_variables(invocation: Invocation, host: Host) -> dict[str, str]:
     """What keeps the task to the GPUs that it asked for: there is no device control group without root."""
     devices, gpus = host.get("devices") or {}, invocation.resources.gpus
-    if not gpus and not _where_they_are(invocation):
+    if gpus == "granted" or (not gpus and not _where_they_are(invocation)):
         return {}
     if nvidia := devices.get("nvidia"):
         return {"CUDA_VISIBLE_DEVICES": ",".join(gpu["uuid"] for gpu in _chosen(gpus or "all", nvidia))}
@@ -77,6 +85,12 @@ def gpu_variables(invocation: Invocation, host: Host) -> dict[str, str]:
         indices = [{"index": str(index), "uuid": str(index)} for index in range(count)]
         return {"ROCR_VISIBLE_DEVICES": ",".join(gpu["index"] for gpu in _chosen(gpus or "all", indices))}
     return {}
+
+
+def inherited_variables(invocation: Invocation) -> tuple[str, ...]:
+    """By which a batch system says which GPUs it grants, where the task starts."""
+    granted = invocation.resources.gpus == "granted"
+    return ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES") if granted else ()
 
 
 def _where_they_are(invocation: Invocation) -> tuple[str, ...]:
@@ -147,7 +161,7 @@ def _of_limits(invocation: Invocation, host: Host) -> tuple[str, str] | None:
 
 def _of_gpus(invocation: Invocation, host: Host) -> tuple[str, str] | None:
     gpus, devices = invocation.resources.gpus, host.get("devices")
-    if not gpus or devices is None:
+    if not gpus or gpus == "granted" or devices is None:
         return None
     there: list[dict[str, str]] = devices["nvidia"] or [
         {"index": str(index), "uuid": str(index)} for index in range(devices["rocm"])

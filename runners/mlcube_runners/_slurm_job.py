@@ -74,7 +74,12 @@ keep_state() {
 
 verdict() {
   if [ ! -e state ] && { [ -e terminated ] || [ "$1" -eq 137 ]; }; then keep_state "$(final_state)"; fi
-  case $(cat state 2>/dev/null) in TIMEOUT | DEADLINE) echo 124 ;; *) echo "$1" ;; esac
+  case $(cat state 2>/dev/null) in
+    TIMEOUT | DEADLINE) echo 124 ;;
+    PREEMPTED) echo 75 ;;
+    NODE_FAIL | BOOT_FAIL) echo 69 ;;
+    *) echo "$1" ;;
+  esac
 }
 
 why_gone() {

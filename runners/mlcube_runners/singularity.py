@@ -93,6 +93,7 @@ class SingularityRunner:
             *(str(word) for word in invocation.arguments),
         )
         secrets = tuple(secret.name for secret in invocation.secrets if secret.mount is None)
+        secrets += needs.inherited_variables(invocation)
         return Plan(
             task=Command(
                 argv=self._command(invocation, image, (verb, *arguments), secrets, host),
@@ -150,7 +151,9 @@ class SingularityRunner:
     ) -> tuple[str, ...]:
         """The engine's argument vector; behind a shell where something is known only when it starts."""
         prefix, executable = _prefix(host), self._executable(host)
-        script = "".join(f'export {prefix}{name}="${name}"; unset {name}\n' for name in secrets)
+        script = "".join(
+            f'[ -z "${{{name}+set}}" ] || export {prefix}{name}="${name}"; unset {name}\n' for name in secrets
+        )
         words: tuple[str, ...] = (executable, "--silent", *arguments)
         if invocation.directory is None:
             script += _IN_THE_IMAGE_S_DIRECTORY

@@ -4,7 +4,7 @@ import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -52,7 +52,7 @@ class SlurmRunner:
 
     def facts(self) -> tuple[Fact, ...]:
         """What the inner runner must know, and which limits Slurm enforces here."""
-        return *self.inner.facts(), Fact(name="slurm", argv=("scontrol", "show", "config"), parse=_parse_configuration)
+        return *self.inner.facts(), _CONFIGURATION, _NODES
 
     def unusable(self, host: Host) -> tuple[str, str] | None:
         """There is no Slurm, it does not answer, or the inner runner cannot be used."""
@@ -67,12 +67,7 @@ class SlurmRunner:
 
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What neither Slurm nor the inner runner can honour."""
-        gpus = invocation.resources.gpus
-        if gpus and not isinstance(gpus, int):
-            wanted = "all of them" if gpus == "all" else ", ".join(gpus)
-            message = f"task `{invocation.task}` asks for certain GPUs ({wanted}), and Slurm chooses them"
-            return message, "ask for a number of them, as in `--gpus 1`"
-        return self.inner.refuses(self._inside(invocation, host), host)
+        return _gpu_problem(invocation, host) or self.inner.refuses(self._inside(invocation, host), host)
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         """As the inner runner does; here, because nodes often have no network."""
@@ -135,11 +130,14 @@ class SlurmRunner:
         if self.root:
             invocation = replace(invocation, scratch=f"{self._directory(invocation)}/scratch")
         slurm = host.get("slurm") or {}
-        carried: dict[str, None] = {}
+        carried: dict[str, Any] = {}
         if slurm.get("memory"):
             carried["memory_bytes"] = None
         if slurm.get("cpus") and float(invocation.resources.cpus or 0).is_integer():
             carried["cpus"] = None
+        if invocation.resources.gpus:  # this host's have nothing to do with those of the node
+            granted = replace(invocation.resources, gpus="granted")
+            invocation = replace(invocation, resources=granted)
         if not carried or self.inner.refuses(invocation, host) is None:
             return invocation
         return replace(invocation, resources=replace(invocation.resources, **carried))
@@ -184,6 +182,21 @@ def _needs(resources: Resources, gres: str | None, time: str | None) -> Iterator
         yield f"--time={time}"
     elif resources.timeout_seconds:  # the job itself is exact; Slurm counts in minutes
         yield f"--time={math.ceil(resources.timeout_seconds / 60) + 1}"
+
+
+def _gpu_problem(invocation: Invocation, host: Host) -> tuple[str, str] | None:
+    """GPUs that Slurm cannot grant; what kind they are is its own business."""
+    gpus, most = invocation.resources.gpus, host.get("gpus_per_node")
+    if not gpus:
+        return None
+    if not isinstance(gpus, int):
+        wanted = "all of them" if gpus == "all" else ", ".join(gpus)
+        message = f"task `{invocation.task}` asks for certain GPUs ({wanted}), and Slurm chooses them"
+        return message, "ask for a number of them, as in `--gpus 1`"
+    if most is not None and gpus > most:
+        have = f"no node here has more than {most}" if most else "no node here has any"
+        return f"task `{invocation.task}` asks for {gpus} GPUs, and {have}", "see what there is: `sinfo -o '%P %G'`"
+    return None
 
 
 def _kept(inner: Plan, directory: str) -> Iterator[Diagnosis]:
@@ -237,3 +250,19 @@ def _parse_configuration(answer: Answer) -> dict[str, object]:
         "memory": killing or (cgroup and settings.get("constrainramspace") == "yes"),
         "cpus": "affinity" in plugins or (cgroup and settings.get("constraincores") == "yes"),
     }
+
+
+def _parse_nodes(answer: Answer) -> int | None:
+    """The most GPUs that any node has, out of `gpu:a100:4(S:0-1),craynetwork:2`; None when nobody says."""
+    if answer.status:
+        return None
+    counts = [0]
+    for resource in answer.output.replace("\n", ",").split(","):
+        words = resource.partition("(")[0].split(":")
+        if words[0] == "gpu":
+            counts.append(int(words[-1]) if words[-1].isdecimal() else 1)
+    return max(counts)
+
+
+_CONFIGURATION = Fact(name="slurm", argv=("scontrol", "show", "config"), parse=_parse_configuration)
+_NODES = Fact(name="gpus_per_node", argv=("sinfo", "--noheader", "--format=%G"), parse=_parse_nodes)

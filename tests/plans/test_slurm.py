@@ -51,6 +51,16 @@ def test_a_login_node_submits_it(golden: Callable[..., None]) -> None:
     golden("slurm/login.txt", run=login.run(hello(), {"near": NEAR, "far": there}))
 
 
+@pytest.mark.parametrize(("printed", "most"), [("(null)\n", 0), ("gpu:2\n", 2), ("gpu:a100:4(S:0-1),x:9\ngpu\n", 4)])
+def test_no_more_gpus_than_a_node_has(printed: str, most: int) -> None:
+    (fact,) = (fact for fact in CLUSTER.facts() if fact.name == "gpus_per_node")
+    known = {**host(), "gpus_per_node": fact.parse(Answer(0, printed, ""))}
+    assert CLUSTER.refuses(msgspec.structs.replace(invocation(), resources=Resources(gpus=most)), known) is None
+    refusal = CLUSTER.refuses(msgspec.structs.replace(invocation(), resources=Resources(gpus=most + 1)), known)
+    assert refusal is not None
+    assert (str(most) if most else "no node here has any") in refusal[0]
+
+
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
