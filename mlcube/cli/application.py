@@ -61,7 +61,16 @@ class CommandTable(TyperGroup):
         name = args[0].replace("_", "-")
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise _usage(f"there is no command `{args[0]}`", did_you_mean(name, tuple(COMMANDS)))
+        if name == "config" and args[1:2] and args[1].replace("_", "-") in _CONFIG_VERBS:
+            args = [args[0], f"--{args[1]}", *args[2:]]
         return super().resolve_command(ctx, args)
+
+
+_CONFIG_VERBS = (
+    *("list", "get", "set", "unset"),
+    *(f"{verb}-platform" for verb in ("create", "remove", "rename", "copy")),
+)
+"""Options of `cube config` that also work as words, as in `cube config create-platform`."""
 
 
 def start(arguments: list[str]) -> int:

@@ -243,11 +243,11 @@ def _parse_configuration(answer: Answer) -> dict[str, object]:
     settings = {name.strip().lower(): value.strip().lower() for name, _, value in pairs}
     plugins = settings.get("taskplugin", "")
     cgroup = "cgroup" in plugins
-    killing = "overmemorykill" in settings.get("jobacctgatherparams", "")
     return {
         "version": settings.get("slurm_version", ""),
         "cluster": settings.get("clustername", ""),
-        "memory": killing or (cgroup and settings.get("constrainramspace") == "yes"),
+        # OverMemoryKill looks only now and then, and a quick task is over by then.
+        "memory": cgroup and settings.get("constrainramspace") == "yes",
         "cpus": "affinity" in plugins or (cgroup and settings.get("constraincores") == "yes"),
     }
 

@@ -115,7 +115,7 @@ def test_modules_and_lines_come_before_the_task() -> None:
         (Answer(0, "TaskPlugin = task/affinity,task/cgroup\nConstrainRAMSpace = yes\nConstrainCores = yes\n", ""),
          {"version": "", "cluster": "", "memory": True, "cpus": True}),
         (Answer(0, "JobAcctGatherParams = OverMemoryKill\n", ""),
-         {"version": "", "cluster": "", "memory": True, "cpus": False}),
+         {"version": "", "cluster": "", "memory": False, "cpus": False}),
     ],
 )  # fmt: skip
 def test_what_slurm_enforces_is_read_from_its_configuration(answer: Answer, expected: dict[str, Any]) -> None:
