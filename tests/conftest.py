@@ -72,6 +72,8 @@ def absence(engine: str) -> str | None:
             return _absence_of_podman()
         case "slurm":
             return None if _succeeds("sinfo") else "no Slurm answers"
+        case "registry":
+            return None if _succeeds("curl", "-fsS", "http://127.0.0.1:5000/v2/") else "no registry answers"
         case "ssh":
             reached = _succeeds("ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "engine-host", "true")
             return None if reached else "no SSH server of tests/engines/sshd.sh answers"
