@@ -153,5 +153,23 @@ def test_a_task_is_stopped_also_while_nobody_is_connected(far: Far) -> None:
     assert far.remains() == []
 
 
+def test_what_a_killed_cube_left_there_is_ended_and_brought_back_by_the_next_run(far: Far) -> None:
+    run = far.start("count")
+    far.until_begun()
+    time.sleep(1)
+    run.kill()
+    run.communicate()
+    assert far.remains()
+    given = far.cube / "workspace" / "given.bin"
+    given.write_bytes(b"given")
+    following = far.start("copy")
+    errors = following.communicate(timeout=90)[1]
+    assert following.returncode == 0, errors
+    assert "was killed: what it left is cleaned up" in errors
+    assert (far.cube / "workspace" / "out" / "begun").exists()
+    assert far.remains() == []
+    assert subprocess.run(["pgrep", "-f", f"{far.root}/runs"], capture_output=True).stdout == b""
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
