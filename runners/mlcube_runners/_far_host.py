@@ -5,24 +5,29 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlcube.runner import Answer, Fact, Host
+import msgspec
+
+from mlcube.invocation import Invocation
+from mlcube.runner import Answer, Fact, Host, Runner, Transferring
 from mlcube_runners._cache import FIND_CACHE
 from mlcube_runners._connection import Connection
 
-__all__ = ["facts_there", "far_fact", "near_fact", "unreachable"]
+__all__ = ["facts_for", "facts_here", "facts_there", "far_fact", "near_fact", "same_machines", "unreachable"]
 
 _MARK = "\x1ecube-facts\x1e"
 """Stands between the answers; no command prints it."""
 
 # A connection of the user's own is looked for each time, because only answers of commands that succeed are remembered.
-_ASK_NEAR = """id -u; printf '%s\\n' "${XDG_RUNTIME_DIR-}"
+_ASK_NEAR = f"""{FIND_CACHE}\
+id -u; printf '%s\\n' "${{XDG_RUNTIME_DIR-}}" "$(cache)"; uname -m
 command -v rsync >/dev/null && echo yes || echo no
-grep -qis controlpath ~/.ssh/config /etc/ssh/ssh_config "$1" || { echo no; exit 0; }
-shift; "$@" 2>/dev/null && echo yes || { echo no; exit 1; }"""
+grep -qis controlpath ~/.ssh/config /etc/ssh/ssh_config "$1" || {{ echo no; exit 0; }}
+shift; "$@" 2>/dev/null && echo yes || {{ echo no; exit 1; }}"""
 
 _ASK_PLACE = f"""{FIND_CACHE}\
 case ${{1:-}} in '') place=$(cache) ;; '~'* | /*) place=$(absolute "$1") ;; *) place=$home/$1 ;; esac
 command -v rsync >/dev/null && echo yes || echo no
+uname -m
 printf '%s' "$place"
 """
 
@@ -36,6 +41,10 @@ ask() {
   [ $status -eq 0 ] || worst=1
 }
 """
+
+_HERE = "here."
+_MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}
+"""What macOS and the BSDs call some."""
 
 _SEND = 'script=$1; shift; printf %s "$script" | "$@"'
 
@@ -60,22 +69,24 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
 
 
 def near_fact(connection: Connection) -> Fact:
-    """Who calls, whether rsync is here, and whether the user's own configuration keeps a connection open."""
+    """Who calls, where the cache is, what machine this is, whether it has rsync and keeps connections open itself."""
     plain = (word for word in connection.options() if not word.startswith("-o"))
     check = ("ssh", *plain, "-O", "check", connection.host)
     return Fact(
         name="near",
         argv=("sh", "-c", _ASK_NEAR, "sh", connection.config or "/etc/ssh/ssh_config", *check),
         parse=_parse_near,
-        environment=("XDG_RUNTIME_DIR", "HOME"),
+        environment=("XDG_RUNTIME_DIR", "HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR"),
     )
 
 
 def _parse_near(answer: Answer) -> dict[str, Any]:
     lines = answer.output.splitlines()
-    if len(lines) < 4:
+    if len(lines) < 6:
         return {}
-    return {"user": int(lines[0]), "runtime": lines[1], "rsync": lines[2] == "yes", "connected": lines[3] == "yes"}
+    user, runtime, cache, machine, rsync, connected = lines[:6]
+    found: dict[str, Any] = {"user": int(user), "runtime": runtime, "cache": cache, "machine": machine}
+    return {**found, "rsync": rsync == "yes", "connected": connected == "yes"}
 
 
 def far_fact(connection: Connection, root: str | None, inner: Sequence[Fact]) -> Fact:
@@ -99,17 +110,36 @@ def _parser(inner: tuple[Fact, ...]) -> Callable[[Answer], dict[str, Any]]:
         if len(parts) != 3 * (len(inner) + 1):
             return {"problem": answer.error.strip() or f"status {answer.status}"}
         answers = [Answer(int(parts[at + 2]), parts[at], parts[at + 1]) for at in range(0, len(parts), 3)]
-        rsync, _, root = answers[0].output.partition("\n")
+        rsync, machine, root = [*answers[0].output.split("\n", 2), "", ""][:3]
         facts = {fact.name: fact.parse(said) for fact, said in zip(inner, answers[1:], strict=True)}
-        return {"root": root, "rsync": rsync == "yes", "facts": facts}
+        return {"root": root, "rsync": rsync == "yes", "machine": machine, "facts": facts}
 
     return parse
+
+
+def facts_here(inner: Runner) -> tuple[Fact, ...]:
+    """What the inner runner must know of this host, under names of their own."""
+    facts = inner.facts_here() if isinstance(inner, Transferring) else ()
+    return tuple(msgspec.structs.replace(fact, name=f"{_HERE}{fact.name}") for fact in facts)
 
 
 def facts_there(host: Host) -> Host:
     """What is known of the other host; nothing, when it was not reached."""
     there: Host = (host.get("far") or {}).get("facts") or {}
     return there
+
+
+def facts_for(invocation: Invocation, host: Host) -> Host:
+    """The same, and what its runner must know of this one."""
+    here = {name.removeprefix(_HERE): fact for name, fact in host.items() if name.startswith(_HERE)}
+    places = {"root": invocation.root, "workspace": invocation.workspace}
+    return {**facts_there(host), "here": {**here, **places}}
+
+
+def same_machines(host: Host) -> bool:
+    """Whether what was made for this host runs on the other one, as far as is known."""
+    machines = {(host.get(side) or {}).get("machine") or None for side in ("near", "far")} - {None}
+    return len({_MACHINES.get(str(machine), machine) for machine in machines}) <= 1
 
 
 def unreachable(connection: Connection, host: Host) -> tuple[str, str] | None:

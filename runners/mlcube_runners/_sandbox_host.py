@@ -6,7 +6,7 @@ from typing import Any
 from mlcube.runner import Answer, Fact, Host
 from mlcube_runners._caller import caller_fact
 
-__all__ = ["NAMESPACES", "sandbox_facts", "unusable"]
+__all__ = ["NAMESPACES", "sandbox_facts", "sources_fact", "unusable"]
 
 NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try")
 """What every task has of its own. Root needs no user namespace, and would have one user fewer in it."""
@@ -55,13 +55,18 @@ def sandbox_facts(executable: str) -> tuple[Fact, ...]:
                 "/usr/bin/bwrap",
             ),
         ),
-        Fact(
-            name="image_sources",
-            argv=("sh", "-c", _SOURCES),
-            parse=lambda answer: answer.output.split(),
-            environment=("PATH", "DOCKER_HOST", "DOCKER_CONTEXT", "HOME", "XDG_RUNTIME_DIR"),
-            files=("/var/run/docker.sock", "/usr/bin/skopeo", "/usr/bin/podman"),
-        ),
+        sources_fact(),
+    )
+
+
+def sources_fact() -> Fact:
+    """Who could have or fetch images."""
+    return Fact(
+        name="image_sources",
+        argv=("sh", "-c", _SOURCES),
+        parse=lambda answer: answer.output.split(),
+        environment=("PATH", "DOCKER_HOST", "DOCKER_CONTEXT", "HOME", "XDG_RUNTIME_DIR"),
+        files=("/var/run/docker.sock", "/usr/bin/skopeo", "/usr/bin/podman"),
     )
 
 

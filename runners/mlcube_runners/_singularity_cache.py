@@ -35,6 +35,10 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """In the cache; None: a SIF file of the user's own."""
     identity: Command | None = None
     """Tells the digest, where preparing asks for it anyway."""
+    reference: str | None = None
+    """What an engine knows it by that may hold it."""
+    path: str | None = None
+    """A file of the user's that it is, if that is there."""
     environment: str | None = None
     """A place in the cache with a virtual environment made for this image."""
     steps: tuple[Step, ...] = ()
@@ -60,6 +64,8 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     anew: bool
     """What could be newer is converted again."""
+    origin: tuple[str, str] | None = None
+    """Where the cube's directory and the workspace lie on the host from which the invocation was carried to this."""
 
     @property
     def new(self) -> str:
@@ -78,6 +84,10 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
         digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
         safe = "".join(character if character.isascii() and character.isalnum() else "-" for character in name)
         return f"{self.directory}/{safe[-60:].lstrip('-')}-{digest}"
+
+    def identity(self, path: str) -> str:
+        """What the names of files begin with that keep the digest of a SIF file of the user's own."""
+        return f"{self.directory}/identities/{os.path.basename(self.place(os.path.basename(path), path))}"
 
     def begin(self) -> Command:
         """Have an empty directory to put things together in."""

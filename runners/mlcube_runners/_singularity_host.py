@@ -5,8 +5,9 @@ from typing import Any
 
 from mlcube.runner import Answer, Fact, Host
 from mlcube_runners._cache import FIND_CACHE
+from mlcube_runners._caller import caller_fact
 
-__all__ = ["INHERITED", "facts", "parse_devices", "parse_engine", "parse_sources", "unusable"]
+__all__ = ["INHERITED", "facts", "facts_here", "parse_devices", "parse_engine", "parse_sources", "unusable"]
 
 INHERITED = (
     "PATH", "HOME", "USER", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
@@ -59,6 +60,15 @@ wait
 """
 )
 
+_HERE = (
+    FIND_CACHE
+    + """\
+printf 'cache=%s\\n' "$(cache)"
+for executable; do command -v "$executable" >/dev/null 2>&1 && { printf 'executable=%s\\n' "$executable"; break; }; done
+:
+"""
+)
+
 _SOURCES = """\
 for builder in docker podman; do
   "$builder" image ls --quiet >/dev/null 2>&1 </dev/null && echo "$builder"
@@ -79,8 +89,6 @@ if [ -c /dev/nvidiactl ]; then nvidia-smi --query-gpu=index,uuid --format=csv,no
 
 def facts(executables: tuple[str, ...]) -> tuple[Fact, ...]:
     """The engine and what works with it, where images could come from, and GPUs."""
-    import sys
-
     return (
         Fact(
             name="singularity",
@@ -89,14 +97,31 @@ def facts(executables: tuple[str, ...]) -> tuple[Fact, ...]:
             environment=(*INHERITED, "XDG_CACHE_HOME", "CUBE_CACHE_DIR", "PWD"),
             files=("/etc/apptainer/apptainer.conf", "/etc/singularity/singularity.conf"),
         ),
-        Fact(
-            name="image_sources",
-            argv=("sh", "-c", _SOURCES, "sh", sys.executable, "python3"),
-            parse=parse_sources,
-            environment=("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST", "XDG_RUNTIME_DIR"),
-            files=("/var/run/docker.sock",),
-        ),
+        _sources_fact(),
         Fact(name="devices", argv=("sh", "-c", _DEVICES), parse=parse_devices, environment=("CUDA_VISIBLE_DEVICES",)),
+    )
+
+
+def facts_here(executables: tuple[str, ...]) -> tuple[Fact, ...]:
+    """Who calls, whether there is an engine to convert images with, and where they could come from."""
+    engine = Fact(
+        name="singularity",
+        argv=("sh", "-c", _HERE, "sh", *executables),
+        parse=parse_engine,
+        environment=("HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR", "PWD"),
+    )
+    return caller_fact(), engine, _sources_fact()
+
+
+def _sources_fact() -> Fact:
+    import sys
+
+    return Fact(
+        name="image_sources",
+        argv=("sh", "-c", _SOURCES, "sh", sys.executable, "python3"),
+        parse=parse_sources,
+        environment=("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST", "XDG_RUNTIME_DIR"),
+        files=("/var/run/docker.sock",),
     )
 
 

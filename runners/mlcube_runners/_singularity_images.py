@@ -15,7 +15,7 @@ from mlcube_runners._mounts import mount_argument
 from mlcube_runners._python_image import base_image
 from mlcube_runners._singularity_cache import ENVIRONMENT, Cache, Image
 
-__all__ = ["find_image", "source_mount"]
+__all__ = ["find_base", "find_image", "source_mount"]
 
 _ADDRESSES = ("docker://", "oras://", "library://", "shub://", "http://", "https://", "docker-daemon:", "oci:")
 _ARCHIVES = ("docker-archive:", "oci-archive:")
@@ -29,6 +29,12 @@ def find_image(invocation: Invocation, cache: Cache) -> Image:
     Raises Refused when the cube names none.
     """
     return _Finding(invocation, cache).image()
+
+
+def find_base(invocation: Invocation, cache: Cache) -> Image:
+    """The same without what a `python:` cube puts into the base image, or beside it."""
+    python = invocation.python
+    return _Finding(invocation, cache).named(base_image(python)) if python else find_image(invocation, cache)
 
 
 def source_mount(python: PythonEnvironment | None, source_digest: str | None, directory: str) -> Mount | None:
@@ -69,21 +75,32 @@ class _Finding:
             return self.own(path, hint)
         # The file may come and go between one run and the next, so the place in the cache says which image it is.
         made = self.definition(build_file) if build_file else self.named(str(self.invocation.image))
-        place = self.cache.place(written, f"{path}\0{made.sif}")
-        there = steps.shell(steps.LINK_FILE, path, place, self.cache.new)
+        carried = self.carried(path)
+        place = self.cache.place(written, f"{carried or path}\0{made.sif}")
+        # What lies with the cube on the host from which it was carried is sent before this.
+        there = command("false") if carried else steps.shell(steps.LINK_FILE, path, place, self.cache.new)
         other = steps.shell(steps.LINK_PLACE, made.place or "", place, self.cache.new)
-        return self.cache.image(written, place, (Unless(probe=there, steps=(*made.steps, other)),))
+        image = self.cache.image(written, place, (Unless(probe=there, steps=(*made.steps, other)),))
+        return msgspec.structs.replace(image, path=path, reference=made.reference)
 
     def own(self, path: str, hint: str) -> Image:
-        """A SIF file of the user's own: run as it is, or from the cache where it must be unpacked."""
+        """A SIF file of the user's own: run as it is, or from the cache where it must be unpacked or was sent to."""
+        if carried := self.carried(path):
+            place = self.cache.place(os.path.basename(path), carried)
+            sent = Unless(
+                probe=command("test", "-s", f"{place}/image.sif"),
+                steps=(Fail(message=f"the SIF file `{carried}` was not sent", hint=hint, status=74),),
+            )
+            return msgspec.structs.replace(self.cache.image(path, place, (sent,)), path=carried)
         missing = Fail(message=f"there is no SIF file `{path}`", hint=hint, status=74)
         there = Unless(probe=command("test", "-e", path), steps=(missing,))
         place = self.cache.place(os.path.basename(path), path)
         if not self.cache.unpack:
-            kept = f"{self.cache.directory}/identities/{os.path.basename(place)}"
+            kept = self.cache.identity(path)
             known = steps.shell(steps.IS_KNOWN, path, kept)
             read = Unless(probe=known, steps=(steps.shell(steps.KNOW, path, kept, self.cache.new),))
-            return Image(name=path, file=path, identity=known, steps=(there, read), always=self.cache.always)
+            every = (there, read)
+            return Image(name=path, file=path, path=path, identity=known, steps=every, always=self.cache.always)
         return self.cache.image(path, place, (there, steps.shell(steps.LINK_FILE, path, place, self.cache.new)))
 
     def named(self, name: str) -> Image:
@@ -124,7 +141,7 @@ class _Finding:
         title = f"converting the image `{reference}` into a SIF file"
         image = cache.image(reference, place, (*before, cache.unless(current, get, title, place)))
         told = current if current.argv[0] == "sh" else None
-        return msgspec.structs.replace(image, identity=told)
+        return msgspec.structs.replace(image, identity=told, reference=reference)
 
     def local(self, reference: str, place: str, get: tuple[Step, ...]) -> tuple[Step, ...]:
         """What Docker or Podman hold is taken from them, the rest from where `get` finds it."""
@@ -229,6 +246,16 @@ class _Finding:
         yield mount_argument(Mount(f"{new}/environment", ENVIRONMENT, "rw"))
         yield mount_argument(Mount(f"{new}/requirements.txt", "/mlcube/requirements.txt"))
         yield from (base.file, "sh", "-ec", steps.IN_BASE)
+
+    def carried(self, path: str) -> str | None:
+        """Where a file lies on the host from which the invocation was carried, if that is with the cube."""
+        for before, now in zip(
+            self.cache.origin or (), (self.invocation.root, self.invocation.workspace), strict=False
+        ):
+            for place in (now, before):
+                if place and path.startswith(f"{place}/"):
+                    return before + path[len(place) :]
+        return None
 
     def path(self, written: str) -> str:
         """A path of the cube file, absolute."""

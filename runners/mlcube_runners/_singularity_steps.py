@@ -17,32 +17,37 @@ __all__ = [
     "IS_MADE_OF",
     "KEEP",
     "KEEP_ENVIRONMENT",
+    "KEEP_FUNCTION",
     "KEEP_MADE_OF",
     "KEEP_SAVED",
     "KEEP_UNPACKED",
     "KNOW",
+    "LEAD_FUNCTION",
     "LINK_FILE",
     "LINK_PLACE",
     "PLAIN_DOCKERFILE",
     "SAVE",
     "SPYTHON",
+    "STAMP_FUNCTION",
     "build",
     "copy_source",
     "shell",
 ]
 
-_LEAD = """\
+LEAD_FUNCTION = """\
 lead() { # a link is replaced at once, never missing
   [ "$(readlink "$place")" = "$1" ] || { ln -sfn "$1" "$new.link" && mv -T "$new.link" "$place"; }
 }
 """
 
-_KEEP = (
-    _LEAD
+KEEP_FUNCTION = (
+    LEAD_FUNCTION
     + """\
+expected= # the digest of the SIF file, where it is known before
 keep() { # what lies in $new becomes what $place leads to; $1: what it was made of
   rm -f "$new/archive" "$new/image.tar" "$new/base.sif" "$new/Dockerfile" "$new/definition"
   sum=$(sha256sum <"$new/image.sif"); sum=${sum%% *}
+  [ "${expected:-$sum}" = "$sum" ] || { rm -rf "$new"; exit 1; }
   printf 'sha256:%s\\n' "$sum" >"$new/identity"
   printf '%s\\n' "$1" >"$new/source"
   for part in 1 2 3 4; do
@@ -58,7 +63,7 @@ keep() { # what lies in $new becomes what $place leads to; $1: what it was made 
 )
 
 KEEP = (
-    _KEEP
+    KEEP_FUNCTION
     + """\
 executable=$1 place=$2 new=$3 source=$4
 keep "$source"
@@ -67,7 +72,7 @@ keep "$source"
 """EXECUTABLE PLACE NEW SOURCE"""
 
 IS_KEPT = (
-    _LEAD
+    LEAD_FUNCTION
     + """\
 reference=$1 place=$2 new=$3; shift 3
 for builder; do
@@ -89,7 +94,7 @@ exit 1
 """REFERENCE NEW BUILDER..."""
 
 KEEP_SAVED = (
-    _KEEP
+    KEEP_FUNCTION
     + """\
 executable=$1 of=$2 new=$3; id=$(cat "$new/source"); id=${id#sha256:}
 place=${of%/*}/image-$id
@@ -126,7 +131,7 @@ IS_MADE_OF = _SOURCE + '[ -s "$2/image.sif" ] && [ "$(cat "$2/source")" = "$(mad
 """FILE PLACE"""
 
 KEEP_MADE_OF = (
-    _KEEP
+    KEEP_FUNCTION
     + _SOURCE
     + """\
 executable=$1 place=$2 new=$3 file=$4
@@ -144,9 +149,17 @@ sed -e '/^[[:space:]]*[Uu][Ss][Ee][Rr][[:space:]]/d' -e "/^[[:space:]]*$cmd[[:sp
 """
 """FILE TARGET: as with Docker, arguments replace CMD, and the task is the caller whoever USER names."""
 
-_BASE = """\
-base_of() { cat "${1%/*}/identity" 2>/dev/null || stat -Lc '%Y %s' -- "$1"; }
+STAMP_FUNCTION = """\
+stamp() { stat -Lc '%y-%s' -- "$1" | tr -cd 0-9-; }
 """
+"""Changes with a file, also twice in a second."""
+
+_BASE = (
+    STAMP_FUNCTION
+    + """\
+base_of() { cat "${1%/*}/identity" 2>/dev/null || stamp "$1"; }
+"""
+)
 
 HAS_BASE = _BASE + '[ "$(cat "$2/base" 2>/dev/null)" = "$(base_of "$1")" ]'
 """SIF PLACE: the environment was made with the base image as it is now."""
@@ -169,7 +182,7 @@ python -c 'import site; print(*site.getsitepackages(), sep="\\n")' >"$directory/
 """Also where the image's own Python is one of a virtual environment, its packages stay in sight."""
 
 KEEP_ENVIRONMENT = (
-    _LEAD
+    LEAD_FUNCTION
     + _BASE
     + """\
 base=$1 place=$2 new=$3
@@ -185,11 +198,12 @@ lead "$content"
 """SIF PLACE NEW"""
 
 LINK_FILE = (
-    _LEAD
+    LEAD_FUNCTION
+    + STAMP_FUNCTION
     + """\
 file=$1 place=$2 new=$3
 [ -e "$file" ] || exit 1
-content=file-${place##*-}-$(stat -Lc '%Y-%s' -- "$file")
+content=file-${place##*-}-$(stamp "$file")
 if [ ! -d "${place%/*}/$content" ]; then
   mkdir -p "$new" && ln -s "$file" "$new/image.sif" && mv -T "$new" "${place%/*}/$content" || exit 1
 fi
@@ -198,21 +212,22 @@ lead "$content"
 )
 """FILE PLACE NEW: a SIF file of the user's own, under a place in the cache."""
 
-IS_KNOWN = """\
-cat "$2-$(stat -Lc '%Y-%s' -- "$1")" 2>/dev/null
-"""
+IS_KNOWN = STAMP_FUNCTION + 'cat "$2-$(stamp "$1")" 2>/dev/null\n'
 """FILE IDENTITY: prints the digest of a SIF file of the user's own, as long as the file is the one that was read."""
 
-KNOW = """\
-target=$2-$(stat -Lc '%Y-%s' -- "$1")
+KNOW = (
+    STAMP_FUNCTION
+    + """\
+target=$2-$(stamp "$1")
 mkdir -p "${2%/*}"
 sha256sum <"$1" >"$3.identity"
 mv -T "$3.identity" "$target"
 """
+)
 """FILE IDENTITY NEW: reading a large file takes long, so it is done once."""
 
 LINK_PLACE = (
-    _LEAD
+    LEAD_FUNCTION
     + """\
 other=$1 place=$2 new=$3
 lead "${other##*/}"

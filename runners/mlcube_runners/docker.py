@@ -14,6 +14,7 @@ from mlcube_runners import _container as container
 from mlcube_runners._docker_host import docker_facts, unusable
 from mlcube_runners._docker_needs import gpu_arguments, lacking
 from mlcube_runners._image_build import build_steps, clean_steps, image_lock, parse_identity
+from mlcube_runners._image_transfer import image_transfer
 
 __all__ = ["DockerRunner"]
 
@@ -105,14 +106,15 @@ class DockerRunner:
         """The image's id, and the digests under which registries know it."""
         return Fact(name="image", argv=self._ask_identity(self._image(invocation)), parse=parse_identity)
 
-    def transfer(self, invocation: Invocation, host: Host) -> Transfer:  # noqa: ARG002 - the protocol's
-        """How a placement brings an image from here to another host."""
-        image = self._image(invocation)
-        return Transfer(
-            probe=Command(argv=self._ask_identity(image), quiet=True),
-            save=command(self.executable, "save", image),
-            load=command(self.executable, "load", "--quiet"),
-        )
+    def facts_here(self) -> tuple[Fact, ...]:
+        """Nothing: whether an image is here, and what is missing there, is asked when it is sent."""
+        return ()
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """How a placement brings an image from here to another host, saved and loaded."""
+        if anew and (invocation.python or (invocation.recipe and invocation.strategy != "pull")):
+            return None  # it is to be built there
+        return image_transfer("docker", self._image(invocation), self.executable, "archive", host)
 
     def _ask_identity(self, image: str) -> tuple[str, ...]:
         """Also how `prepare` looks whether the image is there: a run on the warm path asks once."""

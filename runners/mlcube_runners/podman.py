@@ -9,9 +9,10 @@ import msgspec
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Diagnosis, Plan, Step, Unless, command
-from mlcube.runner import Fact, Host
+from mlcube.runner import Fact, Host, Transfer
 from mlcube_runners import _container as container
 from mlcube_runners._image_build import PODMAN_BUILD, build_steps, clean_steps, image_lock, parse_identity, podman_file
+from mlcube_runners._image_transfer import image_transfer
 from mlcube_runners._podman_host import podman_facts, unusable
 from mlcube_runners._podman_needs import gpu_arguments, lacking
 
@@ -120,6 +121,16 @@ class PodmanRunner:
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:  # noqa: ARG002 - the protocol's
         """The image's id, and the digests under which registries know it."""
         return Fact(name="image", argv=self._ask_identity(self._image(invocation)), parse=parse_identity)
+
+    def facts_here(self) -> tuple[Fact, ...]:
+        """Nothing: whether an image is here, and what is missing there, is asked when it is sent."""
+        return ()
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """How a placement brings an image from here to another host, saved and loaded."""
+        if anew and (invocation.python or (invocation.recipe and invocation.strategy != "pull")):
+            return None  # it is to be built there
+        return image_transfer("podman", self._image(invocation), self.executable, "directory", host)
 
     def _ask_identity(self, image: str) -> tuple[str, ...]:
         """Also how `prepare` looks whether the image is there: a run on the warm path asks once."""

@@ -10,11 +10,13 @@ import msgspec
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation, Mount
 from mlcube.plan import Command, Plan, command
-from mlcube.runner import Fact, Host
+from mlcube.runner import Fact, Host, Transfer
 from mlcube_runners import _container as container
 from mlcube_runners import _sandbox_images as images
+from mlcube_runners._caller import caller_fact
 from mlcube_runners._image_build import parse_identity
-from mlcube_runners._sandbox_host import NAMESPACES, sandbox_facts, unusable
+from mlcube_runners._sandbox_host import NAMESPACES, sandbox_facts, sources_fact, unusable
+from mlcube_runners._sandbox_transfer import sandbox_transfer
 
 __all__ = ["SandboxRunner"]
 
@@ -73,7 +75,7 @@ class SandboxRunner:
             or _ungranted(invocation)
             or self._no_network(invocation, host)
             or _no_shared_memory(invocation, host)
-            or images.unbuildable(invocation, host, self.archive)
+            or images.unbuildable(invocation, host.get("here") or host, self.archive)
         )
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
@@ -113,6 +115,15 @@ class SandboxRunner:
         """The id of the image that was unpacked."""
         file = images.identity_file(invocation, host, self.archive)
         return Fact(name="image", argv=("cat", file), parse=parse_identity, files=(file,))
+
+    def facts_here(self) -> tuple[Fact, ...]:
+        """Where images are unpacked here, and who could have or fetch them."""
+        return (caller_fact(), sources_fact())
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer:
+        """How a placement brings an image to another host, which need have nothing but bubblewrap and tar."""
+        self._check_image(invocation)
+        return sandbox_transfer(invocation, host, self.archive, anew=anew)
 
     def _check_image(self, invocation: Invocation) -> None:
         if problem := container.image_problem(invocation):

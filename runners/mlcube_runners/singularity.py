@@ -9,12 +9,13 @@ import msgspec
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation, Mount
 from mlcube.plan import Command, Plan, command
-from mlcube.runner import Answer, Fact, Host
+from mlcube.runner import Answer, Fact, Host, Transfer
 from mlcube_runners import _singularity_needs as needs
 from mlcube_runners._mounts import mount_argument
 from mlcube_runners._singularity_cache import ENVIRONMENT, Cache, Image
-from mlcube_runners._singularity_host import facts, unusable
+from mlcube_runners._singularity_host import facts, facts_here, unusable
 from mlcube_runners._singularity_images import find_image, source_mount
+from mlcube_runners._singularity_transfer import singularity_transfer
 
 __all__ = ["SingularityRunner"]
 
@@ -113,6 +114,14 @@ class SingularityRunner:
         script = 'cat "$1" 2>/dev/null || sha256sum <"$2"'
         return Fact(name="image", argv=("sh", "-c", script, "sh", known, image.sif), parse=_parse_identity)
 
+    def facts_here(self) -> tuple[Fact, ...]:
+        """Whether there is an engine to convert images with, and where they could come from."""
+        return facts_here(self.requires)
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """How a placement brings a SIF file, or what it is made of, to another host."""
+        return singularity_transfer(invocation, self._cache(invocation, host, anew=anew), host, anew=anew)
+
     @property
     def _executables(self) -> tuple[str, ...]:
         return (self.executable,) if self.executable else self.requires
@@ -129,8 +138,12 @@ class SingularityRunner:
         return directory
 
     def _image(self, invocation: Invocation, host: Host, *, anew: bool = False) -> Image:
+        return find_image(invocation, self._cache(invocation, host, anew=anew))
+
+    def _cache(self, invocation: Invocation, host: Host, *, anew: bool = False) -> Cache:
         engine, sources = host.get("singularity") or {}, host.get("image_sources") or {}
-        cache = Cache(
+        here = host.get("here")
+        return Cache(
             directory=self._directory(host),
             executable=self._executable(host),
             builders=tuple(sources.get("builders", ())),
@@ -138,8 +151,8 @@ class SingularityRunner:
             unpack="executable" in engine and "sif" not in engine["works"],
             run_id=invocation.run_id,
             anew=anew,
+            origin=(here.get("root") or "", here["workspace"]) if here else None,
         )
-        return find_image(invocation, cache)
 
     def _command(
         self,

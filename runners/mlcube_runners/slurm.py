@@ -12,7 +12,7 @@ from mlcube.cube import Resources
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Diagnosis, Job, Plan, Step, WriteFile, command
-from mlcube.runner import Answer, Fact, Host, Runner
+from mlcube.runner import Answer, Fact, Host, Runner, Transfer, Transferring
 from mlcube_runners._job import JOB, task_script, write_secrets
 from mlcube_runners._slurm_job import SCHEDULER
 
@@ -120,6 +120,14 @@ class SlurmRunner:
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:
         """As the inner runner does."""
         return self.inner.identify(invocation, host)
+
+    def facts_here(self) -> tuple[Fact, ...]:
+        """As the inner runner does."""
+        return self.inner.facts_here() if isinstance(self.inner, Transferring) else ()
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """As the inner runner does."""
+        return self.inner.transfer(invocation, host, anew=anew) if isinstance(self.inner, Transferring) else None
 
     def _directory(self, invocation: Invocation) -> str:
         return f"{self.root}/runs/{invocation.run_id}" if self.root else f"{invocation.scratch}.job"

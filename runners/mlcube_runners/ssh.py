@@ -9,18 +9,26 @@ import msgspec
 
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
-from mlcube.plan import Command, Diagnosis, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile, command
-from mlcube.runner import Fact, Host, Runner, Transfer
+from mlcube.plan import Command, Diagnosis, Job, Plan, SecretText, Step, Unless, WriteFile, command
+from mlcube.runner import Fact, Host, Runner, Transfer, Transferring
 from mlcube.script import standalone
 from mlcube_runners._connection import KILLED, LOST, Connection, control_directory
-from mlcube_runners._far_host import facts_there, far_fact, near_fact, unreachable
+from mlcube_runners._far_host import (
+    facts_for,
+    facts_here,
+    facts_there,
+    far_fact,
+    near_fact,
+    same_machines,
+    unreachable,
+)
 from mlcube_runners._job import JOB, secret_files, task_script
+from mlcube_runners._sending import Sending
 from mlcube_runners._staging import Parcel, Staging, stage
 
 __all__ = ["SshRunner"]
 
 _OWN_DIRECTORY = 'mkdir -p -m 700 "$1" && [ -O "$1" ] && [ ! -L "$1" ]'
-_NOT_HERE = '! "$@" >/dev/null 2>&1'
 _EMPTY = '[ -d "$1" ] && [ -z "$(ls -A "$1")" ]'
 _NONE_THERE = 'for path do [ ! -e "$path" ] || exit 1; done'
 
@@ -45,7 +53,8 @@ class SshRunner:
     def facts(self) -> tuple[Fact, ...]:
         """Of this host a little; of the other one what the inner runner must know, asked there."""
         connection = self._connection({})
-        return near_fact(connection), far_fact(connection, self.root, self.inner.facts())
+        far = far_fact(connection, self.root, self.inner.facts())
+        return near_fact(connection), far, *facts_here(self.inner)
 
     def unusable(self, host: Host) -> tuple[str, str] | None:
         """It cannot be reached, or the inner runner cannot be used there."""
@@ -56,25 +65,25 @@ class SshRunner:
 
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What the inner runner refuses there."""
-        reason = self.inner.refuses(self._staging(invocation, host).invocation, facts_there(host))
+        reason = self.inner.refuses(self._staging(invocation, host).invocation, facts_for(invocation, host))
         return (f"on `{self.host}`: {reason[0]}", reason[1]) if reason else None
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         """Make the image available there; one that is only here is sent."""
-        plan = self.inner.prepare(self._staging(invocation, host).invocation, facts_there(host))
-        return self._carried(plan, invocation, host)
+        plan = self.inner.prepare(self._staging(invocation, host).invocation, facts_for(invocation, host))
+        return self._carried(plan, invocation, host, anew=False)
 
     def configure(self, invocation: Invocation, host: Host) -> Plan:
         """The same on the user's demand."""
-        plan = self.inner.configure(self._staging(invocation, host).invocation, facts_there(host))
-        return self._carried(plan, invocation, host)
+        plan = self.inner.configure(self._staging(invocation, host).invocation, facts_for(invocation, host))
+        return self._carried(plan, invocation, host, anew=True)
 
     def run(self, invocation: Invocation, host: Host) -> Plan:
         """Send what the task reads, have it run, follow it, and bring back what it wrote."""
         if refusal := self.refuses(invocation, host):
             raise Refused(refusal[0], hint=refusal[1])
         connection, staging = self._connection(host), self._staging(invocation, host)
-        inner = self.inner.run(staging.invocation, facts_there(host))
+        inner = self.inner.run(staging.invocation, facts_for(invocation, host))
         rsync = self._both_have_rsync(host)
         parcels = (*staging.parcels, *staging.named(inner.script()))
         returned = f"{invocation.scratch}/returned"
@@ -111,7 +120,7 @@ class SshRunner:
 
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:
         """Which image it is there."""
-        fact = self.inner.identify(self._staging(invocation, host).invocation, facts_there(host))
+        fact = self.inner.identify(self._staging(invocation, host).invocation, facts_for(invocation, host))
         if fact is None:
             return None
         return Fact(name=fact.name, argv=self._connection(host).ssh(*fact.argv), parse=fact.parse)
@@ -190,75 +199,83 @@ class SshRunner:
 
     # Preparing
 
-    def _carried(self, plan: Plan, invocation: Invocation, host: Host) -> Plan:
+    def _carried(self, plan: Plan, invocation: Invocation, host: Host, *, anew: bool) -> Plan:
         connection, staging = self._connection(host), self._staging(invocation, host)
-        steps = [one for step in plan.steps for one in self._carried_step(step, invocation, staging, host)]
+        anew = anew or (invocation.strategy == "always" and invocation.python is None)
+        transfer = self._transfer(invocation, host, anew=anew)
+        steps: tuple[Step, ...] = ()
+        others = plan.steps
+        if transfer:
+            image = msgspec.structs.replace(plan, steps=plan.steps[: transfer.covers])
+            steps, others = self._image(image, transfer, staging, host, anew=anew), plan.steps[transfer.covers :]
+        steps += tuple(one for step in others for one in self._carried_step(step, staging, host))
         clean = _never_failing(plan.always)
         end = f"{_end_preparing(staging.directory)}\n{clean}{_removal(staging.directory)}"
         cleaned = (connection.script(end, quiet=True),)
-        told = "\n".join(step.script() for step in plan.steps)
+        carried = others if transfer and transfer.alone else plan.steps
+        left = any(staging.named(step.script()) for step in carried if not isinstance(step, Unless))
         return Plan(
             steps=(*self._own_directory(connection), *steps),
             otherwise=cleaned,
-            always=cleaned if staging.named(told) and not isinstance(plan.steps[0], Unless) else (),
+            always=(*(transfer.clean if transfer else ()), *(cleaned if left else ())),
         )
 
-    def _carried_step(self, step: Step, invocation: Invocation, staging: Staging, host: Host) -> tuple[Step, ...]:
+    def _carried_step(self, step: Step, staging: Staging, host: Host) -> tuple[Step, ...]:
         connection = self._connection(host)
-        there = (*self._code(step, staging, host), self._prepared(step, staging, connection))
+        code, there = self._code((step,), staging, host), self._prepared(Plan(steps=(step,)), staging, connection)
         if not isinstance(step, Unless):
-            return there
+            return (*code, there)
+        remove = (connection.script(_removal(staging.directory), quiet=True),) if code else ()
         probe = connection.script(step.probe.script(), quiet=True)
-        remove = connection.script(_removal(staging.directory), quiet=True)
-        there = (*there, *((remove,) if len(there) > 1 else ()))
-        transfer = self._transfer(invocation, host)
-        if transfer is None:
-            return (Unless(probe=probe, steps=there, title=step.title),)
-        not_here = command("sh", "-c", _NOT_HERE, "sh", *transfer.probe.argv)
-        load = connection.ssh(*transfer.load.argv)
-        send = Pipe(source=transfer.save, target=Command(argv=load), transient=LOST)
-        title = f"sending the image `{invocation.image}` to `{self.host}`"
-        pulls = len(there) == 1
-        if pulls:  # the registry is nearer than this host, as a rule
-            first: Step = Unless(probe=there[0], steps=(Unless(probe=command("false"), steps=(send,), title=title),))  # type: ignore[arg-type]
-        else:
-            first = Unless(probe=command("false"), steps=(send,), title=title)
-        return (
-            Unless(
-                probe=probe,
-                title=f"{step.title} on `{self.host}`" if pulls and step.title else None,
-                steps=(
-                    Unless(probe=not_here, steps=(first,)),
-                    Unless(probe=probe, steps=there, title=None if pulls else step.title),
-                ),
-            ),
-        )
+        return (Unless(probe=probe, steps=(*code, there, *remove), title=step.title),)
 
-    def _code(self, step: Step, staging: Staging, host: Host) -> tuple[Step, ...]:
-        """What the step needs of the cube's code."""
-        connection, parcels = self._connection(host), staging.named(step.script())
+    def _image(self, plan: Plan, transfer: Transfer, staging: Staging, host: Host, *, anew: bool) -> tuple[Step, ...]:
+        """An image that may be here: made there, or sent."""
+        connection, cache = self._connection(host), (host.get("near") or {}).get("cache")
+        code, there = self._code(plan.steps, staging, host), self._prepared(plan, staging, connection)
+        if code and anew:
+            return (*code, there)
+        sending = Sending(
+            transfer=transfer, connection=connection, rsync=self._both_have_rsync(host), cache=cache, anew=anew
+        )
+        if transfer.alone:
+            return sending.alone()
+        title = next((step.title for step in plan.steps if isinstance(step, Unless) and step.title), None)
+        if code:
+            remove = connection.script(_removal(staging.directory), quiet=True)
+            return sending.or_built((*code, there, remove), title)
+        return sending.or_fetched(there, title)
+
+    def _code(self, steps: tuple[Step, ...], staging: Staging, host: Host) -> tuple[Step, ...]:
+        """What the steps need of the cube's code."""
+        connection, parcels = self._connection(host), staging.named("\n".join(step.script() for step in steps))
         if not parcels:
             return ()
         folders = ("mkdir", "-p", "--", f"{staging.invocation.scratch}/home", *(each.target for each in parcels))
         rsync = self._both_have_rsync(host)
         return (connection.command(*folders), *(connection.send(each, rsync) for each in parcels))
 
-    def _prepared(self, step: Step, staging: Staging, connection: Connection) -> Command:
-        """A step there, which can be ended although its connection has gone."""
-        steps = step.steps if isinstance(step, Unless) else (step,)
-        hints = [each.hint for each in steps if isinstance(each, Command) and each.hint]
+    def _prepared(self, plan: Plan, staging: Staging, connection: Connection) -> Command:
+        """Steps there, which can be ended although their connection has gone."""
+        every = [each for step in plan.steps for each in (step.steps if isinstance(step, Unless) else (step,))]
+        hints = [each.hint for each in every if isinstance(each, Command) and each.hint]
         directory = shlex.quote(staging.directory)
         begin = f"mkdir -p -m 700 {directory}\nps -o pgid= -p $$ >{directory}/preparing"
         end = f"rm -f {directory}/preparing\nrmdir {directory} 2>/dev/null || :"
-        return connection.script(
-            f"{begin}\n{standalone(Plan(steps=(_unhinted(step),)))}\n{end}", hint=hints[0] if hints else None
-        )
+        plain = standalone(Plan(steps=tuple(map(_unhinted, plan.steps)), always=plan.always))
+        return connection.script(f"{begin}\n{plain}\n{end}", hint=hints[0] if hints else None)
 
-    def _transfer(self, invocation: Invocation, host: Host) -> Transfer | None:
-        """How an image gets from here to there, where the inner runner knows."""
-        transfer = getattr(self.inner, "transfer", None)
-        found: Transfer | None = transfer(invocation, facts_there(host)) if transfer else None
-        return found
+    def _transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """How an image gets from here to there, where the inner runner knows, and it would run there."""
+        if not isinstance(self.inner, Transferring):
+            return None
+        transfer = self.inner.transfer(invocation, facts_for(invocation, host), anew=anew)
+        if transfer is None or same_machines(host):
+            return transfer
+        if transfer.alone:
+            message = f"the image `{transfer.name}` is made here, and `{self.host}` is another kind of machine"
+            raise Refused(message, hint="run it from a machine of that kind, or with an `inner` platform that pulls it")
+        return None
 
     # The host
 

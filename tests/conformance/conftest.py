@@ -15,7 +15,10 @@ from tests.conformance.carrier import Carrier
 from tests.conftest import SSH_CONFIG
 
 RUNNERS = ("docker", "podman", "singularity", "sandbox", "local")
-COMPOSITIONS = ("ssh(docker)", "ssh(local)", "slurm(local)", "slurm(docker)", "ssh(slurm(local))")
+COMPOSITIONS = (
+    "ssh(docker)", "ssh(podman)", "ssh(sandbox)", "ssh(local)", "slurm(local)", "slurm(docker)", "slurm(singularity)",
+    "ssh(slurm(local))", "ssh(slurm(singularity))",
+)  # fmt: skip
 """Placements around engines; each is held to the same promises."""
 
 SIF_CACHE = os.path.expanduser("~/.cache/mlcube-tests/images")
