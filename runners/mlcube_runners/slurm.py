@@ -18,6 +18,9 @@ from mlcube_runners._slurm_job import SCHEDULER
 
 __all__ = ["SlurmRunner"]
 
+_MINIMUM_MEMORY = 6 << 20
+"""What the batch shell and an engine need themselves; Slurm takes anything."""
+
 _MODULES = "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile"
 """A shell that is no login shell may not know `module` yet."""
 
@@ -67,7 +70,11 @@ class SlurmRunner:
 
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What neither Slurm nor the inner runner can honour."""
-        return _gpu_problem(invocation, host) or self.inner.refuses(self._inside(invocation, host), host)
+        return (
+            _gpu_problem(invocation, host)
+            or _memory_problem(invocation)
+            or self.inner.refuses(self._inside(invocation, host), host)
+        )
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         """As the inner runner does; here, because nodes often have no network."""
@@ -205,6 +212,16 @@ def _gpu_problem(invocation: Invocation, host: Host) -> tuple[str, str] | None:
         have = f"no node here has more than {most}" if most else "no node here has any"
         return f"task `{invocation.task}` asks for {gpus} GPUs, and {have}", "see what there is: `sinfo -o '%P %G'`"
     return None
+
+
+def _memory_problem(invocation: Invocation) -> tuple[str, str] | None:
+    memory = invocation.resources.memory_bytes
+    if memory is None or memory >= _MINIMUM_MEMORY:
+        return None
+    return (
+        f"task `{invocation.task}` has a memory limit below 6 MiB, in which no job starts",
+        "give it more: `--memory 6m`",
+    )
 
 
 def _kept(inner: Plan, directory: str) -> Iterator[Diagnosis]:
