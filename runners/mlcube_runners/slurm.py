@@ -72,7 +72,7 @@ class SlurmRunner:
         """What neither Slurm nor the inner runner can honour."""
         return (
             _gpu_problem(invocation, host)
-            or _memory_problem(invocation)
+            or _memory_problem(invocation, host)
             or self.inner.refuses(self._inside(invocation, host), host)
         )
 
@@ -214,14 +214,15 @@ def _gpu_problem(invocation: Invocation, host: Host) -> tuple[str, str] | None:
     return None
 
 
-def _memory_problem(invocation: Invocation) -> tuple[str, str] | None:
+def _memory_problem(invocation: Invocation, host: Host) -> tuple[str, str] | None:
+    """A limit below what Slurm limits any job to."""
     memory = invocation.resources.memory_bytes
-    if memory is None or memory >= _MINIMUM_MEMORY:
+    least = (host.get("slurm") or {}).get("least_memory_bytes") or _MINIMUM_MEMORY
+    if memory is None or memory >= least:
         return None
-    return (
-        f"task `{invocation.task}` has a memory limit below 6 MiB, in which no job starts",
-        "give it more: `--memory 6m`",
-    )
+    mebibytes = math.ceil(least / (1 << 20))
+    message = f"task `{invocation.task}` has a memory limit below {mebibytes} MiB, the least that Slurm enforces"
+    return message, f"give it more: `--memory {mebibytes}m`"
 
 
 def _kept(inner: Plan, directory: str) -> Iterator[Diagnosis]:
@@ -273,8 +274,15 @@ def _parse_configuration(answer: Answer) -> dict[str, object]:
         "cluster": settings.get("clustername", ""),
         # OverMemoryKill looks only now and then, and a quick task is over by then.
         "memory": cgroup and settings.get("constrainramspace") == "yes",
+        "least_memory_bytes": _mebibytes(settings.get("minramspace", "")) if cgroup else None,
         "cpus": "affinity" in plugins or (cgroup and settings.get("constraincores") == "yes"),
     }
+
+
+def _mebibytes(text: str) -> int | None:
+    """`30 MB`, which are MiB, in bytes."""
+    number = text.partition(" ")[0]
+    return int(number) << 20 if number.isdecimal() else None
 
 
 def _parse_nodes(answer: Answer) -> int | None:

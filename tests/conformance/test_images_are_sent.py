@@ -18,6 +18,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlcube.conformance import Subject
+from mlcube.conformance.carrier import Carrier, Seen
 from mlcube.execute import Execution
 from mlcube.host import gather
 from mlcube.invocation import Invocation
@@ -28,7 +30,6 @@ from mlcube_runners.podman import PodmanRunner
 from mlcube_runners.sandbox import SandboxRunner
 from mlcube_runners.singularity import SingularityRunner
 from mlcube_runners.ssh import SshRunner
-from tests.conformance.carrier import Carrier, Seen
 from tests.conftest import SSH_CONFIG
 
 pytestmark = pytest.mark.engine("ssh")
@@ -61,7 +62,7 @@ class Far(msgspec.Struct, frozen=True):
         place.mkdir(parents=True)
         name = type(inner).__name__.removesuffix("Runner").lower()
         runner = SshRunner(host="far", config=self.config, inner=inner)
-        return Carrier(f"ssh({name})", runner, gather(runner, fresh=True), place, "")
+        return Carrier(Subject(name=f"ssh({name})", runner=runner), gather(runner, fresh=True), place, "")
 
     def without(self, *tools: str) -> "Far":
         """The same where these are not installed."""

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlcube.conformance.carrier import Carrier
+from mlcube.conformance.rendering import PROBE
 from mlcube.cube import Resources, Secret
 from mlcube.errors import PreparationFailed
 from mlcube.invocation import Invocation, Mount, Word
 from mlcube_runners.sandbox import SandboxRunner
-from tests.conformance.carrier import PROBE, Carrier
-from tests.conformance.test_how_it_ends import stopped
 
 pytestmark = [
     pytest.mark.engine("sandbox"),
@@ -131,11 +131,11 @@ def test_19_a_task_that_is_stopped_may_finish_what_it_does(carrier: Carrier) -> 
     do = (
         "import signal, time\n"
         "def end(*_): open(out + '/saved', 'w'); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, end); open(out + '/started', 'w'); time.sleep(60)"
+        "signal.signal(signal.SIGTERM, end); print('started', flush=True); time.sleep(60)"
     )
     invocation = carrier.invocation(do=do)
     begun = time.monotonic()
-    assert stopped(carrier, invocation, signal.SIGINT) == 130
+    assert carrier.stopped(invocation, signal.SIGINT) == 130
     assert (carrier.out / "saved").exists()
     assert time.monotonic() - begun < 8
     assert carrier.remains(invocation) == []

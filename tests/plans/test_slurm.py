@@ -111,11 +111,12 @@ def test_modules_and_lines_come_before_the_task() -> None:
         (Answer(127, "", ""), {"problem": "missing"}),
         (Answer(1, "", "error: no controller"), {"problem": "error: no controller"}),
         (Answer(0, "TaskPlugin = task/none\nSLURM_VERSION = 22.05.8\n", ""),
-         {"version": "22.05.8", "cluster": "", "memory": False, "cpus": False}),
-        (Answer(0, "TaskPlugin = task/affinity,task/cgroup\nConstrainRAMSpace = yes\nConstrainCores = yes\n", ""),
-         {"version": "", "cluster": "", "memory": True, "cpus": True}),
+         {"version": "22.05.8", "cluster": "", "memory": False, "least_memory_bytes": None, "cpus": False}),
+        (Answer(0, "TaskPlugin = task/affinity,task/cgroup\nConstrainRAMSpace = yes\nMinRAMSpace = 30 MB\n"
+                   "ConstrainCores = yes\n", ""),
+         {"version": "", "cluster": "", "memory": True, "least_memory_bytes": 30 << 20, "cpus": True}),
         (Answer(0, "JobAcctGatherParams = OverMemoryKill\n", ""),
-         {"version": "", "cluster": "", "memory": False, "cpus": False}),
+         {"version": "", "cluster": "", "memory": False, "least_memory_bytes": None, "cpus": False}),
     ],
 )  # fmt: skip
 def test_what_slurm_enforces_is_read_from_its_configuration(answer: Answer, expected: dict[str, Any]) -> None:
