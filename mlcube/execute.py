@@ -12,7 +12,7 @@ from mlcube.errors import CubeError, Interrupted, PreparationFailed, TimedOut
 from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened, why
 from mlcube.following import follow
 from mlcube.in_process import perform
-from mlcube.plan import PAUSES, Command, Fail, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile
+from mlcube.plan import PATIENT_PAUSES, PAUSES, Command, Fail, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile
 from mlcube.redaction import Redaction
 from mlcube.runner import Answer
 from mlcube.signals import Signals
@@ -20,6 +20,8 @@ from mlcube.stopping import GRACE_SECONDS, SHORT_SECONDS, Stopping
 from mlcube.stream import Log, Outlet, Route
 
 __all__ = ["Execution", "ask"]
+
+_LONGEST_PAUSE = 60.0
 
 _KEPT_BYTES = 8192
 """How much of a step's output is kept to be shown if it fails."""
@@ -66,6 +68,8 @@ class Execution:
         """What probes said that succeeded, so that nobody asks the same again."""
         self.reason: str | None = None
         """Why the task failed, where its plan knew how to find out."""
+        self.unreached = False
+        """Whether a connection failed over which the end of the run should have been seen to."""
         self._signals = signals
         self._log = Log(log)
         self._stdout = stdout
@@ -74,6 +78,7 @@ class Execution:
         self._report = report
         self._begun = begun
         self._ending = False
+        self._settling = False
         self._stopping = Stopping(signals, lambda command: _start(command, self._log, self._secrets, None))
 
     def prepare(self, plan: Plan) -> None:
@@ -113,6 +118,7 @@ class Execution:
 
     def clean_up(self, plan: Plan, *, killed: bool = False) -> None:
         """What a plan does last, for a run whose process could not; `killed`: its task may still run."""
+        self._settling = True
         self._always(((plan.kill,) if plan.kill and killed else ()) + plan.otherwise + plan.always)
 
     def close(self) -> None:
@@ -171,16 +177,23 @@ class Execution:
         """Perform it; if a connection is what failed, again after a while."""
         once = self._pipe if isinstance(step, Pipe) else self._once
         failed = once(step, failure)  # type: ignore[arg-type]
-        for seconds in PAUSES if step.transient else ():
+        interrupted = self._settling or bool(self._signals.received)  # then nobody wants to wait
+        patient = step.patient and not interrupted
+        for number, seconds in enumerate((PATIENT_PAUSES if patient else PAUSES) if step.transient else ()):
             if failed is None or failed[1] not in step.transient:
                 break
-            if self._ending:
-                time.sleep(min(seconds, 1.0))
-            else:
-                self._signals.pause(seconds)
+            if patient and number == 0:
+                self._report("the connection was lost; it is tried again, for hours if need be")
+            try:
+                self._signals.pause(min(seconds, 1.0) if interrupted else min(seconds, _LONGEST_PAUSE))
+            except Interrupted:
+                if not interrupted:
+                    self.unreached = self.unreached or step.patient
+                    raise
             failed = once(step, failure)  # type: ignore[arg-type]
         if failed:
             command, status, said = failed
+            self.unreached = self.unreached or (status in step.transient and (self._ending or step.patient))
             raise failure(f"`{shortened(command.argv)}` failed with status {status}{said}", hint=command.hint)
 
     def _once(self, command: Command, failure: type[CubeError]) -> Failed | None:
@@ -197,7 +210,9 @@ class Execution:
         try:
             target = self._start(pipe.target, (None, None), failure, stdin=reading)
             try:
-                source = self._start(pipe.source, None, failure, stdout=writing)
+                # Nobody attends to what it complains of, and it must not wait for that.
+                complaints = files.unnamed(b"")
+                source = self._start(pipe.source, None, failure, stdout=writing, stderr=complaints)
             except CubeError:
                 kill(target)
                 target.close()
@@ -205,13 +220,14 @@ class Execution:
         finally:
             os.close(reading)
             os.close(writing)
-        kept = [route.kept for child in (target, source) for route in reversed(child.routes)]
+        kept = [route.kept for route in reversed(target.routes)]
         try:
             received = self._attend_step(target)
             attend(source, deadline=time.monotonic() + SHORT_SECONDS)
         finally:
             kill(source)
             source.close()
+            kept.append(files.end_of(complaints, _KEPT_BYTES))
         sent = source.reap()
         # Whoever reads no more ends the other one; whoever ends too early is the one that failed.
         for command, status in ((pipe.target, received), (pipe.source, sent)):
@@ -386,6 +402,7 @@ def _start(
     keep: int = 0,
     stdin: int | None = None,
     stdout: int | None = None,
+    stderr: int | None = None,
 ) -> Child:
     """Start a command in a session of its own; its output goes to the log and to the outlets, or nowhere if None."""
     import subprocess
@@ -405,7 +422,7 @@ def _start(
             bufsize=0,
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=target if stdout is None else stdout,
-            stderr=subprocess.PIPE if stdout is not None else target,
+            stderr=target if stderr is None else stderr,
             cwd=command.directory,
             env=environment,
             start_new_session=True,

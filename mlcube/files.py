@@ -4,7 +4,7 @@ import os
 
 from mlcube.errors import CubeError
 
-__all__ = ["read_small", "unnamed", "write"]
+__all__ = ["end_of", "read_small", "unnamed", "write"]
 
 _MOST_BYTES = 1 << 20
 
@@ -45,6 +45,14 @@ def unnamed(content: bytes) -> int:
         rest = rest[os.write(descriptor, rest) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def end_of(descriptor: int, size: int) -> bytearray:
+    """The last bytes of what was written there, after which it is closed."""
+    try:
+        return bytearray(os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size)))
+    finally:
+        os.close(descriptor)
 
 
 def read_small(path: str) -> bytes:

@@ -24,6 +24,10 @@ PAUSES = (1.0, 4.0, 10.0)
 """How long to wait before a command whose connection failed is tried again, in seconds."""
 
 
+PATIENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, *(60.0 * 2**n for n in range(6)), *(3600.0,) * 5)
+"""The same where something would be lost: about six hours in all."""
+
+
 class SecretText(msgspec.Struct, frozen=True, tag="secret"):
     """Stands for a secret's value wherever a plan needs it; the value itself is in no plan."""
 
@@ -48,6 +52,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
     """What it reads; None: nothing."""
     transient: tuple[int, ...] = ()
     """Statuses that mean that a connection failed, not the command: it is then tried again, a few times."""
+    patient: bool = False
+    """Whether it is then tried again for hours, because something would be lost."""
 
     def script(self) -> str:
         """As one line of POSIX shell; a few lines if it is to be tried again."""
@@ -57,7 +63,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
         if self.input is not None:
             text = f"{printing(self.input)} | {text}"
         if self.transient:
-            text = _again(text, self.transient)
+            text = _again(text, self.transient, patient=self.patient)
         return text + self.otherwise()
 
     def words(self) -> str:
@@ -94,13 +100,15 @@ class Pipe(msgspec.Struct, frozen=True, kw_only=True, tag="pipe", omit_defaults=
     target: Command
     transient: tuple[int, ...] = ()
     """Statuses of either that mean that a connection failed: both are then tried again, a few times."""
+    patient: bool = False
+    """Whether they are then tried again for hours, because something would be lost."""
 
     def script(self) -> str:
         """As POSIX shell; the first one's failure reaches the second as an end that comes too early."""
         source, target = f"{{ {self.source.script()}; }}", f"{{ {self.target.script()}; }} >&4"
         text = f"{{ {source} || echo failed >&3; }} | {{ {target} || echo failed >&3; }}"
         text = f'{{ [ -z "$( {{ {text}; }} 3>&1 )" ]; }} 4>&1'
-        return _again(text, (*self.transient, 1)) if self.transient else text
+        return _again(text, (*self.transient, 1), patient=self.patient) if self.transient else text
 
 
 class Fail(msgspec.Struct, frozen=True, kw_only=True, tag="fail", omit_defaults=True):
@@ -197,6 +205,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Asks the task to end, and returns when it has. None: the task's own process gets the signal."""
     kill: Command | None = None
     """Ends the task at once. None: the task's own process is killed."""
+    elsewhere: str | None = None
+    """Where the task and its outputs are until `otherwise`, `after` and `always` have seen to them, if that is a place
+    that may not be reached. Then the run remains to be settled."""
 
     def script(self, *, timeout_seconds: float | None = None) -> str:
         """This plan as a POSIX shell script that does the same."""
@@ -221,9 +232,9 @@ def printing(text: str | SecretText) -> str:
     return f"printf %s {word}"
 
 
-def _again(text: str, statuses: tuple[int, ...]) -> str:
-    """Tried again while its status is one of these; as often as `execute` does."""
-    pauses = " ".join(f"{seconds:g}" for seconds in PAUSES)
+def _again(text: str, statuses: tuple[int, ...], *, patient: bool) -> str:
+    """Tried again while its status is one of these; as long as `execute` does."""
+    pauses = " ".join(f"{seconds:g}" for seconds in (PATIENT_PAUSES if patient else PAUSES))
     transient = "|".join(f"*,{status}" for status in statuses)
     return (
         f"{{ for pause in {pauses} end; do\n  status=0; {text} || status=$?\n"

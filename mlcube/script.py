@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mlcube.plan import PAUSES, Command, Diagnosis, Job, Pipe, Plan, Step, Unless, printing
+from mlcube.plan import PATIENT_PAUSES, PAUSES, Command, Diagnosis, Job, Pipe, Plan, Step, Unless, printing
 
 __all__ = ["body", "embedded", "guarded", "prelude", "standalone"]
 
@@ -74,9 +74,11 @@ trap 'cube_stop 143' TERM
 trap 'cube_stop 124' ALRM"""
 
 _TRYING = """\
-# Tries cube_once again, a few times, while its status is one of those that mean that a connection failed.
-cube_again() { # status...
-  for cube_pause in @PAUSES@ end; do
+# Tries cube_once again, after each of the pauses, while its status is one that means that a connection failed.
+cube_again() { # pauses status...
+  cube_pauses=$1
+  shift
+  for cube_pause in $cube_pauses end; do
     cube_status=0
     cube_once || cube_status=$?
     case " $* " in *" $cube_status "*) ;; *) return "$cube_status" ;; esac
@@ -116,15 +118,25 @@ cube_dead() {
   [ "$(cube_field boot "$1")" = "$(cube_boot)" ] || return 0
   [ "$(cube_start "$(cube_field pid "$1")")" != "$(cube_field start "$1")" ]
 }
+cube_create() { # file
+  for cube_try in 1 2 3; do
+    ln "$cube_mine" "$1" 2>/dev/null && return
+    # A file system without hard links: then a new file, which nobody opens that is there already.
+    [ -e "$1" ] || (set -C && cat "$cube_mine" >"$1") 2>/dev/null || :
+    [ ! -e "$1" ] || { [ "$(cube_field token "$1")" = "$cube_token" ]; return; }
+  done
+  printf '%s\\n' "error: the lock $1 cannot be made" "hint: see who may write there: ls -ld $(dirname -- "$1")" >&2
+  exit 74
+}
 cube_lock() { # file what-for
   cube_token=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \\n') cube_told=''
   mkdir -p -- "$(dirname -- "$1")"
   cube_mine=$1.$cube_token.new
   printf '{"pid":%s,"host":"%s","boot":"%s","start":%s,"token":"%s"}' \\
     $$ "$(uname -n)" "$(cube_boot)" "$(cube_start $$)" "$cube_token" >"$cube_mine"
-  until ln "$cube_mine" "$1" 2>/dev/null; do
+  until cube_create "$1"; do
     cube_other=$(cube_field token "$1")
-    if cube_dead "$1" && ln "$cube_mine" "$1.$cube_other" 2>/dev/null; then
+    if cube_dead "$1" && cube_create "$1.$cube_other"; then
       # Looked at again: somebody else may have removed it meanwhile, and hold a new one.
       [ "$(cube_field token "$1")" != "$cube_other" ] || rm -f -- "$1"
       rm -f -- "$1.$cube_other"
@@ -164,7 +176,7 @@ def prelude(plans: Sequence[Plan]) -> str:
     if any(isinstance(step, Command) and _needs_forgetting(step) for step in steps):
         parts.append(_FORGETTING)
     if any(isinstance(step, Command | Pipe) and step.transient for step in steps):
-        parts.append(_TRYING.replace("@PAUSES@", " ".join(f"{seconds:g}" for seconds in PAUSES)))
+        parts.append(_TRYING)
     return "\n".join(parts)
 
 
@@ -255,20 +267,21 @@ def _task(plan: Plan, task: Command | Job, timeout_seconds: float | None) -> lis
 def _line(step: Step) -> str:
     match step:
         case Command() if step.argv[0] not in _QUICK:
-            return _retried(_attended(step, "cube_wait"), step.transient) + step.otherwise()
+            return _retried(_attended(step, "cube_wait"), step.transient, step.patient) + step.otherwise()
         case Pipe():
             whole = msgspec.structs.replace(step, transient=()).script()
             statuses = (1, *step.transient) if step.transient else ()  # it does not tell whose status it was
-            return _retried(f"$cube_apart sh -uc {shlex.quote(whole)} </dev/null & cube_wait", statuses)
+            return _retried(f"$cube_apart sh -uc {shlex.quote(whole)} </dev/null & cube_wait", statuses, step.patient)
         case _:
             return step.script()
 
 
-def _retried(text: str, transient: tuple[int, ...]) -> str:
+def _retried(text: str, transient: tuple[int, ...], patient: bool) -> str:
     """Again after a while, when its status says that a connection failed."""
     if not transient:
         return text
-    return f"cube_once() {{\n{_indent(text)}\n}}\ncube_again {' '.join(map(str, transient))}"
+    pauses = " ".join(f"{seconds:g}" for seconds in (PATIENT_PAUSES if patient else PAUSES))
+    return f"cube_once() {{\n{_indent(text)}\n}}\ncube_again {shlex.quote(pauses)} {' '.join(map(str, transient))}"
 
 
 def _attended(command: Command, wait: str) -> str:

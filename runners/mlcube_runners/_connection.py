@@ -16,9 +16,14 @@ LOST = (255,)
 KILLED = (129, 130, 137, 141, 143)
 """The statuses of an `ssh` that a signal ended, which may also be the task's own."""
 
+_LONGEST_DIRECTORY = 44
+"""The path of a socket may have 107 bytes, and ssh needs 63 of them."""
+
 _LOST_BY_RSYNC = (10, 12, 20, 30, 35, 255)
 _READ_SCRIPT = 's=$(cat) && exec </dev/null && eval "$s"'
 """The script comes through the connection: it may be longer than an argument, and login shells differ in quoting."""
+
+_EMPTY_ARCHIVE = "head -c 1024 /dev/zero"
 
 _PACK = """\
 follow=$1 && cd "$2" && shift 2
@@ -108,16 +113,16 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     def fetch(self, parcel: Parcel, rsync: bool) -> Command | Pipe:
         """Bring back what is there of a parcel. The attributes of the directory itself stay what they are."""
-        listing = _listing(parcel)
         if rsync:
+            listing = _listing(parcel)
             # The remote shell writes the list of names, then becomes rsync; so the directory itself is not in it.
             path = f"{listing} >{shlex.quote(f'{parcel.target}.back')} && rsync"
             names = (*_list(f":{parcel.target}.back"), f"--rsync-path={path}")
             ends = (f"{self._in_address}:{parcel.target}/", f"{parcel.source}/")
             return self._rsync("--partial-dir=.cube-partial", *names, *ends)
-        pack = f"{listing} | tar -C {shlex.quote(parcel.target)} --null -T - -cf -"
-        packed = Command(argv=self.ssh("sh", "-c", pack))
-        unpack = Command(argv=("tar", "-C", parcel.source, "-xof", "-"))
+        # Some archives one after the other, where the names are too many for one command.
+        packed = Command(argv=self.ssh("sh", "-c", _packing(parcel)))
+        unpack = Command(argv=("tar", "-C", parcel.source, "--ignore-zeros", "-xof", "-"))
         return Pipe(source=packed, target=unpack, transient=LOST)
 
     @property
@@ -131,9 +136,13 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         return Command(argv=("rsync", *options, *words), transient=_LOST_BY_RSYNC)
 
 
-def control_directory(user: int, runtime: str) -> str:
-    """Where sockets are kept: in the user's own runtime directory, or in one that only the user can enter."""
-    return f"{runtime}/cube" if runtime.startswith("/") and len(runtime) <= 40 else f"/tmp/cube-{user}"  # noqa: S108
+def control_directory(user: int, cache: str | None) -> str:
+    """Where sockets are kept: in the cache, or if that is too long for a socket, in one that only the user can enter.
+
+    Not in the runtime directory, which goes away when the user logs out, although runs go on.
+    """
+    own = f"{cache}/ssh" if cache else ""
+    return own if own.startswith("/") and len(own) <= _LONGEST_DIRECTORY else f"/tmp/cube-{user}"  # noqa: S108
 
 
 def _list(file: str, *, follow: bool = False) -> tuple[str, ...]:
@@ -146,6 +155,17 @@ def _listing(parcel: Parcel) -> str:
     if parcel.back:
         return f"{enter} && find {shlex.join(f'./{name}' for name in parcel.back)} -prune -print0"
     return f"{enter} && find . -mindepth 1 -maxdepth 1 -print0"
+
+
+def _packing(parcel: Parcel) -> str:
+    """Prints an archive of what comes back, with what every tar knows; an empty one where there is nothing."""
+    enter = f"cd {shlex.quote(parcel.target)}"
+    if parcel.back:
+        names = shlex.join(f"./{name}" for name in parcel.back)
+        found = f'for name in {names}; do [ ! -e "$name" ] && [ ! -L "$name" ] || set -- "$@" "$name"; done'
+        return f'{enter} && set -- && {found} && if [ $# -gt 0 ]; then tar -cf - "$@"; else {_EMPTY_ARCHIVE}; fi'
+    every = "find . -mindepth 1 -maxdepth 1 -exec tar -cf - {} +"
+    return f'{enter} && if [ -n "$(ls -A)" ]; then {every}; else {_EMPTY_ARCHIVE}; fi'
 
 
 def _quoted_for_rsync(word: str) -> str:

@@ -19,7 +19,7 @@ _MARK = "\x1ecube-facts\x1e"
 
 # A connection of the user's own is looked for each time, because only answers of commands that succeed are remembered.
 _ASK_NEAR = f"""{FIND_CACHE}\
-id -u; printf '%s\\n' "${{XDG_RUNTIME_DIR-}}" "$(cache)"; uname -m
+id -u; printf '%s\\n' "$(cache)"; uname -m
 command -v rsync >/dev/null && echo yes || echo no
 grep -qis controlpath ~/.ssh/config /etc/ssh/ssh_config "$1" || {{ echo no; exit 0; }}
 shift; "$@" 2>/dev/null && echo yes || {{ echo no; exit 1; }}"""
@@ -76,16 +76,16 @@ def near_fact(connection: Connection) -> Fact:
         name="near",
         argv=("sh", "-c", _ASK_NEAR, "sh", connection.config or "/etc/ssh/ssh_config", *check),
         parse=_parse_near,
-        environment=("XDG_RUNTIME_DIR", "HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR"),
+        environment=("HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR"),
     )
 
 
 def _parse_near(answer: Answer) -> dict[str, Any]:
     lines = answer.output.splitlines()
-    if len(lines) < 6:
+    if len(lines) < 5:
         return {}
-    user, runtime, cache, machine, rsync, connected = lines[:6]
-    found: dict[str, Any] = {"user": int(user), "runtime": runtime, "cache": cache, "machine": machine}
+    user, cache, machine, rsync, connected = lines[:5]
+    found: dict[str, Any] = {"user": int(user), "cache": cache, "machine": machine}
     return {**found, "rsync": rsync == "yes", "connected": connected == "yes"}
 
 

@@ -6,15 +6,19 @@
     STORE/images/sha256-.../root          an image: hard links into its layers; beside it `launch` and `image.json`
     STORE/references/NAME                 a link to the image that a reference means now
 
-Everything appears at its place complete, by a rename.
+Everything appears at its place complete, by a rename. What is not complete yet is called `.new-HOST-PID-...`, goes when
+the process ends, and is removed by the next one if that was killed.
 """
 
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from mlcube_runners._layer import unpack_layer
 from mlcube_runners._oci_layout import BadImage, Image, Layer, open_archive
@@ -24,12 +28,15 @@ __all__ = ["main", "unpack"]
 
 _PLACES = ("tmp", "proc", "dev", "sys")
 """What every sandbox mounts something at, and what must therefore be no link."""
+_OLD_SECONDS = 86400.0
+"""What another host has not completed after this time it never will."""
 
 
 def unpack(archive: str, store: str, name: str, reference: str) -> str:
     """Unpack the image in `archive` unless it is there, let `name` mean it, and give its id. Raises BadImage."""
     for folder in ("layers", "images", "references"):
         os.makedirs(os.path.join(store, folder), mode=0o700, exist_ok=True)
+        _sweep(os.path.join(store, folder))
     with open_archive(archive) as image:
         place = os.path.join(store, "images", image.id.replace(":", "-"))
         if not os.path.isdir(place):
@@ -43,13 +50,44 @@ def unpack(archive: str, store: str, name: str, reference: str) -> str:
     return image.id
 
 
+@contextmanager
+def _partial(folder: str) -> Iterator[str]:
+    """Where something is put together, named after who does it."""
+    partial = tempfile.mkdtemp(prefix=f".new-{os.uname().nodename}-{os.getpid()}-", dir=folder)
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(folder: str) -> None:
+    """Remove what processes were putting together that were killed."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".new-"):
+            with suppress(FileNotFoundError):
+                if _is_left(entry.name, entry.stat(follow_symlinks=False).st_mtime):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_left(name: str, modified: float) -> bool:
+    host, _, process = name.removeprefix(".new-").rpartition("-")[0].rpartition("-")
+    if host != os.uname().nodename or not process.isdecimal():
+        return time.time() - modified > _OLD_SECONDS
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
 def _provide(layer: Layer, store: str) -> str:
     """The directory of a layer, unpacked unless an image before had it too."""
     place = os.path.join(store, "layers", layer.digest.replace(":", "-"))
     if os.path.isdir(place):
         return place
-    partial = tempfile.mkdtemp(prefix=".new-", dir=os.path.dirname(place))
-    try:
+    with _partial(os.path.dirname(place)) as partial:
         files = os.path.join(partial, "files")
         os.mkdir(files)
         with layer.open() as content:
@@ -58,15 +96,12 @@ def _provide(layer: Layer, store: str) -> str:
         with open(os.path.join(partial, "removed.json"), "w", encoding="utf-8") as file:
             json.dump({"names": removed.names, "opaque": removed.opaque}, file)
         _publish(partial, place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return place
 
 
 def _assemble(image: Image, layers: list[str], place: str, reference: str) -> None:
     """An image out of its layers, with what starts programs in it."""
-    partial = tempfile.mkdtemp(prefix=".new-", dir=os.path.dirname(place))
-    try:
+    with _partial(os.path.dirname(place)) as partial:
         root = os.path.join(partial, "root")
         os.mkdir(root)
         for layer in layers:
@@ -83,8 +118,6 @@ def _assemble(image: Image, layers: list[str], place: str, reference: str) -> No
         with open(os.path.join(partial, "image.json"), "w", encoding="utf-8") as file:
             json.dump({"id": image.id, "digests": [], "reference": reference}, file)
         _publish(partial, place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _hide(layer: str, root: str) -> None:
@@ -165,5 +198,13 @@ def main(words: list[str]) -> str | None:
     return None
 
 
+def _end(number: int, _frame: object) -> None:
+    """End in order, so that what is not complete is removed."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    for ending in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _end)
     sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ import os.path
 
 import msgspec
 
-from mlcube.plan import Command, Step, Unless, command
+from mlcube.plan import Command, Step, Unless, WriteFile, command
 from mlcube_runners import _singularity_steps as steps
 
 __all__ = ["ENVIRONMENT", "Cache", "Image"]
@@ -121,10 +121,19 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
         always = self.always
         if not self.unpack:
             return Image(name=name, file=f"{place}/image.sif", place=place, steps=made_by, always=always)
-        sandbox = (self.executable, "build", "--force", "--sandbox", f"{self.new}/root", f"{place}/image.sif")
+        # Named itself, a file that is text and no image would be taken for a definition, which runs on the host.
+        definition = WriteFile(path=f"{self.new}/definition", text="Bootstrap: localimage\nFrom: image.sif\n")
+        sandbox = (self.executable, "build", "--force", "--sandbox", "root", "definition")
+        make = (
+            self.begin(),
+            command("ln", "-s", f"{place}/image.sif", f"{self.new}/image.sif"),
+            definition,
+            Command(argv=sandbox, directory=self.new),
+            steps.shell(steps.KEEP_UNPACKED, place, self.new),
+        )
         unpack = Unless(
             probe=command("test", "-d", f"{place}/root"),
-            steps=(self.begin(), command(*sandbox), steps.shell(steps.KEEP_UNPACKED, place, self.new)),
+            steps=make,
             title=f"unpacking the image `{name}`: no SIF file can be mounted here, so what runs as you can change it",
             lock=self.lock(place),
         )

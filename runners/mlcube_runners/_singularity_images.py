@@ -14,6 +14,7 @@ from mlcube_runners import _singularity_steps as steps
 from mlcube_runners._mounts import mount_argument
 from mlcube_runners._python_image import base_image
 from mlcube_runners._singularity_cache import ENVIRONMENT, Cache, Image
+from mlcube_runners._singularity_definition import look_at
 
 __all__ = ["find_base", "find_image", "source_mount"]
 
@@ -93,7 +94,8 @@ class _Finding:
             )
             return msgspec.structs.replace(self.cache.image(path, place, (sent,)), path=carried)
         missing = Fail(message=f"there is no SIF file `{path}`", hint=hint, status=74)
-        there = Unless(probe=command("test", "-e", path), steps=(missing,))
+        # A directory would be an image too: anything of the host, wherever the cube says.
+        there = Unless(probe=command("test", "-f", path), steps=(missing,))
         place = self.cache.place(os.path.basename(path), path)
         if not self.cache.unpack:
             kept = self.cache.identity(path)
@@ -177,6 +179,7 @@ class _Finding:
         return (
             steps.shell(steps.PLAIN_DOCKERFILE, recipe.file, plain),
             Command(argv=convert, directory=recipe.context),
+            *self.looked_at(definition, f"what spython makes of `{recipe.file}`", recipe.context),
             self.cache.build(definition, directory=recipe.context, hint=_POST),
         )
 
@@ -192,7 +195,12 @@ class _Finding:
             return self.named(build_file)
         path = self.path(os.path.expanduser(build_file))
         directory, name = os.path.split(path)
-        return self.made_of(path, self.cache.build(f"./{name}", directory=directory, hint=_POST))
+        look = self.looked_at(f"./{name}", f"`{path}`", directory)
+        return self.made_of(path, *look, self.cache.build(f"./{name}", directory=directory, hint=_POST))
+
+    def looked_at(self, definition: str, name: str, directory: str) -> tuple[Step, ...]:
+        """A cube is data: its definition neither runs anything on the host nor copies what is not the cube's."""
+        return look_at(definition, name, directory=directory, script=f"{self.cache.new}/look")
 
     def address(self, address: str) -> Image:
         """Anything else that the engine can fetch itself."""
@@ -203,7 +211,7 @@ class _Finding:
             address, place, (self.cache.unless(current, fetch, f"fetching the image `{address}`", place),)
         )
 
-    def made_of(self, path: str, *make: Command) -> Image:
+    def made_of(self, path: str, *make: Step) -> Image:
         """An image made of one file, made again when the file has changed."""
         place = self.cache.place(os.path.basename(path), path)
         current = steps.shell(steps.IS_MADE_OF, path, place)
@@ -266,7 +274,7 @@ _POST = "`%post` of a definition needs user namespaces or fakeroot; an image of 
 
 
 def _is_address(text: str) -> bool:
-    return "://" in text or text.startswith((*_ADDRESSES, *_ARCHIVES))
+    return text.startswith((*_ADDRESSES, *_ARCHIVES))
 
 
 def _is_reference(text: str) -> bool:

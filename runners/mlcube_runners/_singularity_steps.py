@@ -202,7 +202,7 @@ LINK_FILE = (
     + STAMP_FUNCTION
     + """\
 file=$1 place=$2 new=$3
-[ -e "$file" ] || exit 1
+[ -f "$file" ] || exit 1
 content=file-${place##*-}-$(stamp "$file")
 if [ ! -d "${place%/*}/$content" ]; then
   mkdir -p "$new" && ln -s "$file" "$new/image.sif" && mv -T "$new" "${place%/*}/$content" || exit 1

@@ -44,7 +44,8 @@ def stage(invocation: Invocation, directory: str) -> Staging:
     parcels: list[Parcel] = []
     for number, mount in enumerate(_outermost(invocation)):
         found = _parcels(invocation, mount, f"{directory}/{number}")
-        places[mount.source] = found[0].target + mount.source[len(found[0].source) :]
+        within = os.path.relpath(mount.source, found[0].source)
+        places[mount.source] = os.path.normpath(os.path.join(found[0].target, within))
         parcels += found
     code = []
     for name, path in _code(invocation):

@@ -97,18 +97,21 @@ class SlurmRunner:
             "job": JOB,
             "scheduler": SCHEDULER,
             "name": f"cube-{invocation.run_id}",
-            "task": task_script(inner, directory, invocation),
+            "cluster": str((host.get("slurm") or {}).get("cluster") or ""),
+            "task": task_script(inner, directory, inside),
             "batch": self._batch(directory),
             "submit": self._submit(invocation, directory),
-            **({"limit": f"{limit:g}"} if limit else {}),
+            **({"limit": f"{limit:f}".rstrip("0").rstrip(".") + "\n"} if limit else {}),
             **({"kill": inner.kill.script()} if inner.kill else {}),
         }
-        folders = [f"{inside.scratch}/home", *([f"{directory}/secrets"] if invocation.secrets else [])]
+        secrets = tuple(write_secrets(inside, directory))
+        private = dict.fromkeys(step.path.rpartition("/")[0] for step in secrets)
         steps: list[Step] = [
             command("mkdir", "-p", "-m", "700", "--", directory),
-            command("mkdir", "-p", "--", *folders),
+            command("mkdir", "-p", "--", f"{inside.scratch}/home"),
+            *(command("mkdir", "-p", "-m", "700", "--", folder) for folder in private),
             *(WriteFile(path=f"{directory}/{name}", text=text) for name, text in files.items()),
-            *(step for step in write_secrets(invocation, directory) if f"{directory}/secrets" in step.path),
+            *secrets,
         ]
         return Plan(
             steps=tuple(steps),

@@ -2,6 +2,7 @@
 
 import os.path
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -9,7 +10,7 @@ import msgspec
 
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
-from mlcube.plan import Command, Diagnosis, Job, Plan, SecretText, Step, Unless, WriteFile, command
+from mlcube.plan import Command, Diagnosis, Fail, Job, Plan, SecretText, Step, Unless, WriteFile, command
 from mlcube.runner import Fact, Host, Runner, Transfer, Transferring
 from mlcube.script import standalone
 from mlcube_runners._connection import KILLED, LOST, Connection, control_directory
@@ -28,7 +29,13 @@ from mlcube_runners._staging import Parcel, Staging, stage
 
 __all__ = ["SshRunner"]
 
-_OWN_DIRECTORY = 'mkdir -p -m 700 "$1" && [ -O "$1" ] && [ ! -L "$1" ]'
+# One look at its kind, its mode and its owner: between two, somebody might put another one there.
+_OWN_DIRECTORY = """\
+mkdir -p -m 700 "$1" 2>/dev/null
+ls -ldn "$1" | {
+  read -r mode _ user _ && [ "$user" = "$(id -u)" ] && case $mode in drwx------*) ;; *) false ;; esac
+}"""
+_OWN_GROUP = "{ awk '{ print $5 }' /proc/$$/stat 2>/dev/null || ps -o pgid= -p $$; }"
 _EMPTY = '[ -d "$1" ] && [ -z "$(ls -A "$1")" ]'
 _NONE_THERE = 'for path do [ ! -e "$path" ] || exit 1; done'
 
@@ -93,11 +100,12 @@ class SshRunner:
 
         def back(last: str) -> Unless:
             """Once everything is here, and only then, nothing remains there."""
-            fetched = (connection.fetch(each, rsync) for each in parcels if each.back is not None)
+            fetched = [connection.fetch(each, rsync) for each in parcels if each.back is not None]
             remove = connection.script(last + _removal(staging.directory), quiet=True)
+            patient = (msgspec.structs.replace(each, patient=True) for each in (*fetched, remove))
             return Unless(
                 probe=command("test", "-e", returned),
-                steps=(*fetched, remove, Command(argv=("touch", "--", returned))),
+                steps=(*self._own_directory(connection), *patient, Command(argv=("touch", "--", returned))),
             )
 
         job = self._job(inner, staging, connection)
@@ -113,9 +121,10 @@ class SshRunner:
             task=msgspec.structs.replace(job, start=connection.script(job.start.script(), quiet=True)),
             after=(back(always),),
             diagnoses=tuple(self._diagnoses(inner, staging, connection)),
-            otherwise=(nothing, back(otherwise + always)),
-            stop=connection.script(_control(inner, staging, "stop"), quiet=True),
-            kill=connection.script(_control(inner, staging, "kill"), quiet=True),
+            otherwise=(*self._own_directory(connection), nothing, back(otherwise + always)),
+            stop=self._with_directory(connection.script(_control(inner, staging, "stop"), quiet=True), connection),
+            kill=self._with_directory(connection.script(_control(inner, staging, "kill"), quiet=True), connection),
+            elsewhere=f"{self.host}:{staging.directory}",
         )
 
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:
@@ -257,10 +266,9 @@ class SshRunner:
 
     def _prepared(self, plan: Plan, staging: Staging, connection: Connection) -> Command:
         """Steps there, which can be ended although their connection has gone."""
-        every = [each for step in plan.steps for each in (step.steps if isinstance(step, Unless) else (step,))]
-        hints = [each.hint for each in every if isinstance(each, Command) and each.hint]
+        hints = [hint for step in plan.steps for hint in _hints(step)]
         directory = shlex.quote(staging.directory)
-        begin = f"mkdir -p -m 700 {directory}\nps -o pgid= -p $$ >{directory}/preparing"
+        begin = f"mkdir -p -m 700 {directory}\n{_OWN_GROUP} >{directory}/preparing"
         end = f"rm -f {directory}/preparing\nrmdir {directory} 2>/dev/null || :"
         plain = standalone(Plan(steps=tuple(map(_unhinted, plan.steps)), always=plan.always))
         return connection.script(f"{begin}\n{plain}\n{end}", hint=hints[0] if hints else None)
@@ -288,7 +296,7 @@ class SshRunner:
             port=self.port,
             identity_file=self.identity_file,
             config=self.config,
-            control=control_directory(near["user"], near["runtime"]) if own else None,
+            control=control_directory(near["user"], near.get("cache")) if own else None,
         )
 
     def _own_directory(self, connection: Connection) -> tuple[Command, ...]:
@@ -298,12 +306,28 @@ class SshRunner:
         make = command("sh", "-c", _OWN_DIRECTORY, "sh", connection.control, quiet=True)
         return (msgspec.structs.replace(make, hint=hint),)
 
+    def _with_directory(self, step: Command, connection: Connection) -> Command:
+        """A command over the connection that first sees to its directory: that may have gone since the run began."""
+        if connection.control is None:
+            return step
+        script = f'( set -- "$1"; {_OWN_DIRECTORY} ); shift; exec "$@"'
+        return msgspec.structs.replace(step, argv=("sh", "-c", script, "sh", connection.control, *step.argv))
+
     def _staging(self, invocation: Invocation, host: Host) -> Staging:
         root = (host.get("far") or {}).get("root") or self.root or "/nowhere"
         return stage(invocation, f"{root}/runs/{invocation.run_id}")
 
     def _both_have_rsync(self, host: Host) -> bool:
         return bool((host.get("near") or {}).get("rsync") and (host.get("far") or {}).get("rsync"))
+
+
+def _hints(step: Step) -> Iterator[str]:
+    """What to do if it fails, as the steps in it say."""
+    if isinstance(step, Unless):
+        for each in step.steps:
+            yield from _hints(each)
+    elif isinstance(step, Command | Fail) and step.hint:
+        yield step.hint
 
 
 def _unhinted(step: Step) -> Step:

@@ -21,6 +21,7 @@ class Wire:
         self.returned = 0
         """How many bytes came from it."""
         self.cuts = 0
+        self._timer = threading.Timer(0, lambda: None)
         self._listen(0)
 
     def cut(self, back_in: float) -> None:
@@ -35,9 +36,14 @@ class Wire:
                     one.shutdown(socket.SHUT_RDWR)
                 one.close()
             self._open = []
-        timer = threading.Timer(back_in, self._listen, (self.port,))
-        timer.daemon = True
-        timer.start()
+        self._timer = threading.Timer(back_in, self._listen, (self.port,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def mend(self) -> None:
+        """Carry connections again, before the time is over."""
+        self._timer.cancel()
+        self._listen(self.port)
 
     def cut_after(self, size: int, back_in: float) -> None:
         """Cut once so many further bytes have gone either way."""
@@ -46,6 +52,7 @@ class Wire:
     def close(self) -> None:
         """Carry nothing any more."""
         self.cut(1e6)
+        self._timer.cancel()
 
     def _listen(self, port: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))

@@ -70,6 +70,13 @@ class Far:
         (self.cube / "src" / "copy.py").write_text(COPY)
         self.environment = {**os.environ, "MLCUBE_SYSTEM_SETTINGS": str(place / "settings.yaml")}
 
+        self.records = place / "home/.local/state/mlcube/runs"
+        self.began = time.time()
+
+    def cube_command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        argv = [sys.executable, "-m", "mlcube", *words]
+        return subprocess.run(argv, env=self.environment, capture_output=True, text=True, timeout=120)
+
     def start(self, task: str) -> "subprocess.Popen[str]":
         argv = [sys.executable, "-m", "mlcube", "run", f"--mlcube={self.cube}", "--platform=far", f"--task={task}"]
         return subprocess.Popen(
@@ -138,6 +145,58 @@ def test_a_file_whose_way_back_was_cut_goes_on_where_it_stopped(far: Far) -> Non
     assert far.wire.cuts == 1
     assert far.wire.returned < 1.3 * size, "what had come back was not sent again"
     assert digest(far.cube / "workspace" / "copy.bin") == digest(given)
+    assert far.remains() == []
+
+
+def test_outputs_come_back_also_after_a_long_time_without_a_network(far: Far) -> None:
+    size = 8 << 20
+    given = far.cube / "workspace" / "given.bin"
+    given.write_bytes(os.urandom(size))
+    far.wire.cut_after(size + size // 2, back_in=22)
+    run = far.start("copy")
+    errors = run.communicate(timeout=120)[1]
+    assert run.returncode == 0, errors
+    assert "the connection was lost; it is tried again, for hours if need be" in errors
+    assert digest(far.cube / "workspace" / "copy.bin") == digest(given)
+    assert far.remains() == []
+
+
+def test_what_could_not_be_reached_at_the_end_is_told_and_seen_to_by_the_next_run(far: Far) -> None:
+    run = far.start("count")
+    far.until_begun()
+    far.wire.cut(back_in=1e6)
+    time.sleep(1)
+    os.kill(run.pid, signal.SIGINT)
+    errors = run.communicate(timeout=90)[1]
+    assert run.returncode == 130, errors
+    assert "could not be reached: the task may still run there" in errors
+    assert far.remains()
+    (left,) = os.listdir(far.records)
+    removed = far.cube_command("runs", "remove", left)
+    assert removed.returncode == 69
+    assert "is not settled" in removed.stderr
+    far.wire.mend()
+    (far.cube / "workspace" / "given.bin").write_bytes(b"given")
+    following = far.start("copy")
+    errors = following.communicate(timeout=90)[1]
+    assert following.returncode == 0, errors
+    assert "is settled: what it had left elsewhere was brought back" in errors
+    assert (far.cube / "workspace" / "out" / "begun").exists()
+    assert far.remains() == []
+    assert subprocess.run(["pgrep", "-f", f"{far.root}/runs"], capture_output=True).stdout == b""
+
+
+def test_the_directory_of_the_connection_may_go_away_while_a_task_runs(far: Far) -> None:
+    run = far.start("count")
+    far.until_begun()
+    for sockets in (Path(f"/tmp/cube-{os.getuid()}"), far.cube.parent / "home/.cache/mlcube/ssh"):
+        for socket in sockets.glob("*"):
+            if os.stat(socket).st_mtime > far.began:
+                socket.unlink()
+    far.wire.cut(back_in=0.2)
+    out, errors = run.communicate(timeout=90)
+    assert run.returncode == 0, errors
+    assert out.split("\n")[:8] == [f"line {number}" for number in range(8)], out
     assert far.remains() == []
 
 

@@ -59,6 +59,26 @@ def test_an_image_is_got_out_of_its_registry_once(
 
 
 @pytest.mark.engine("registry")
+@pytest.mark.engine("docker")
+@pytest.mark.engine("singularity")
+def test_a_dockerfile_is_converted_where_nothing_builds_images(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPTAINER_NOHTTPS", "true")
+    for engine in ("docker", "podman"):
+        (tmp_path / engine).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / engine).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nCOPY note /etc/hostname-of-the-image\n")
+    (tmp_path / "note").write_text("from the Dockerfile\n")
+    text = CUBE.format(image="cube.invalid/built:1").replace("build_strategy: pull", "build_strategy: auto")
+    (tmp_path / "mlcube.yaml").write_text(text)
+    done = cube("run", f"--mlcube={tmp_path}", "--platform=singularity")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "workspace/out/told").read_text() == "from the Dockerfile\n"
+
+
+@pytest.mark.engine("registry")
 @pytest.mark.parametrize(
     "platform",
     [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("singularity", "sandbox", "podman", "docker")],

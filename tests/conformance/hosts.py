@@ -33,7 +33,9 @@ def capable(name: str) -> Mapping[str, Any]:
     outer, _, inner = name.partition("(")
     match outer:
         case "ssh":
-            return {"near": test_ssh.NEAR, "far": {**test_ssh.FAR, "facts": capable(inner[:-1])}}
+            near = capable(inner[:-1])
+            here = {f"here.{name}": fact for name, fact in near.items()}
+            return {"near": test_ssh.NEAR, "far": {**test_ssh.FAR, "facts": near}, **here}
         case "slurm":
             return {**capable(inner[:-1]), "slurm": test_slurm.ENFORCING}
         case engine:

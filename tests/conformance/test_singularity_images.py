@@ -115,9 +115,11 @@ def test_19_a_sif_file_wins_over_what_it_is_made_of_while_it_is_there(carrier: C
 
 def test_19_many_processes_convert_an_image_once(carrier: Carrier, sif: Path) -> None:
     with_cache(carrier)
-    log = carrier.place.parent / "converted"
-    text = f"Bootstrap: localimage\nFrom: {sif}\n%setup\n    echo once >>{log}\n"
-    (carrier.place / "a.def").write_text(text)
+    log, program = carrier.place.parent / "converted", carrier.place.parent / "logging-apptainer"
+    program.write_text(f"""#!/bin/sh\n[ "$1" != build ] || echo once >>'{log}'\nexec apptainer "$@"\n""")
+    program.chmod(0o755)
+    carrier.host["singularity"] = {**carrier.host["singularity"], "executable": str(program)}
+    (carrier.place / "a.def").write_text(f"Bootstrap: localimage\nFrom: {sif}\n")
     invocation = small(carrier, ": >$CUBE_OUTPUT_OUT/$CUBE_RUN_ID", singularity={"build_file": "a.def"})
     place, processes = carrier.place, []
     for number in range(3):
@@ -127,6 +129,34 @@ def test_19_many_processes_convert_an_image_once(carrier: Carrier, sif: Path) ->
         processes.append(carrier.start(msgspec.structs.replace(invocation, **own)))
     assert [process.wait(120) for process in processes] == [0, 0, 0]
     assert log.read_text() == "once\n"
+
+
+def test_19_a_definition_runs_nothing_on_the_host(carrier: Carrier, sif: Path) -> None:
+    cache = with_cache(carrier)
+    ran = carrier.place / "ran"
+    (carrier.place / "a.def").write_text(f"Bootstrap: localimage\nFrom: {sif}\n%setup\n    touch '{ran}'\n")
+    with pytest.raises(PreparationFailed, match=r"line 3 of `.*/a\.def`: `%setup` runs commands on the host") as error:
+        carrier.perform(small(carrier, ":", singularity={"build_file": "a.def"}))
+    assert "build a SIF file of it yourself, if you trust it" in str(error.value.hint)
+    assert not ran.exists()
+    assert not list(cache.glob("*.new*"))
+
+
+def test_19_a_sif_file_that_is_text_is_never_taken_for_a_definition(carrier: Carrier, sif: Path) -> None:
+    with_cache(carrier)
+    engine = carrier.host["singularity"]
+    carrier.host["singularity"] = {**engine, "works": [*({*engine["works"]} - {"sif"}), "unpacked"]}
+    ran, image = carrier.place / "ran", carrier.place / "a.sif"
+    image.write_text(f"Bootstrap: localimage\nFrom: {sif}\n%setup\n    touch '{ran}'\n")
+    with pytest.raises(PreparationFailed):
+        carrier.perform(small(carrier, ":", image=str(image)))
+    assert not ran.exists()
+
+
+def test_19_a_directory_of_the_host_is_no_image(carrier: Carrier) -> None:
+    with_cache(carrier)
+    with pytest.raises(PreparationFailed, match="there is no SIF file"):
+        carrier.perform(small(carrier, ":", image="/usr/"))
 
 
 def test_19_an_image_that_cannot_be_had_is_said_with_what_to_do(carrier: Carrier) -> None:

@@ -100,6 +100,21 @@ def test_a_secret_in_the_callers_environment_does_not_reach_slurm() -> None:
     assert file(plan, "submit").startswith("exec env -u TOKEN sbatch ")
 
 
+def test_a_mounted_secret_lies_where_the_node_finds_it() -> None:
+    from mlcube.cube import Secret
+
+    runner = SlurmRunner(inner=DockerRunner(), root="/shared")
+    asked = hello(secrets=(Secret(name="KEY", mount="/run/key"),))
+    plan = runner.run(asked, {**DOCKER_HOST, "slurm": ENFORCING})
+    folder = f"/shared/runs/{asked.run_id}/scratch.secrets"
+    assert any(isinstance(step, WriteFile) and step.path == f"{folder}/KEY" for step in plan.steps)
+    assert any(
+        isinstance(step, Command) and step.argv == ("mkdir", "-p", "-m", "700", "--", folder) for step in plan.steps
+    )
+    assert f"{folder}/KEY" in file(plan, "task")
+    assert f"{asked.scratch}.secrets" not in plan.script()
+
+
 def test_modules_and_lines_come_before_the_task() -> None:
     lines = file(CLUSTER.run(invocation(), host()), "batch").splitlines()
     assert lines.index("module load python/3.11 || exit 1") < lines.index("export OMP_NUM_THREADS=4") < len(lines) - 1

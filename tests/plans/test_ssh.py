@@ -23,7 +23,7 @@ from tests.plans.test_sandbox import HOST as SANDBOX_HOST
 from tests.plans.test_singularity_plans import HOST as SINGULARITY_HOST
 
 FAR = {"root": "/scratch/me/cubes", "rsync": True, "facts": DOCKER_HOST}
-NEAR = {"user": 1000, "runtime": "/run/user/1000", "rsync": True, "connected": False}
+NEAR = {"user": 1000, "cache": "/home/ada/.cache/mlcube", "rsync": True, "connected": False}
 HOST: dict[str, Any] = {"near": NEAR, "far": FAR}
 LAB = SshRunner(host="gpu1", user="ada", root="/scratch/me/cubes", inner=DockerRunner())
 

@@ -1,6 +1,7 @@
 """A task that runs apart: started once, followed through lost connections, its status its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from mlcube.following import follow
 from mlcube.plan import Command, Job, Pipe, Plan, SecretText, WriteFile, command
 from mlcube.signals import catching
 from mlcube_runners._job import JOB
+from mlcube_runners._slurm_job import SCHEDULER
 
 FOLLOW = Job(start=command("true"), follow=command("follow"), status=command("status"), lost=(255,))
 
@@ -107,7 +109,7 @@ def test_a_task_of_which_nothing_is_left_is_told(tmp_path: Path) -> None:
     subprocess.run(place.verb("start").argv, check=True)
     while not (place.path / "process").exists():
         time.sleep(0.02)
-    os.killpg(int((place.path / "process").read_text()), signal.SIGKILL)
+    os.killpg(int((place.path / "process").read_text().split()[0]), signal.SIGKILL)
     assert place.perform()[0] == 137
 
 
@@ -134,6 +136,189 @@ def test_a_signal_stops_it_and_it_can_still_clean_up(tmp_path: Path) -> None:
     thread.join()
     assert (place.path / "cleaned").exists()
     assert (place.path / "status").read_text() == "143\n"
+
+
+@pytest.mark.parametrize("change", ["boot", "start"])
+def test_a_number_that_belongs_to_another_process_is_not_taken_for_the_task(tmp_path: Path, change: str) -> None:
+    place = Place(tmp_path, "sleep 60")
+    pid, host, boot, start = begun(place)
+    other = f"{pid} {host} {'another' if change == 'boot' else boot} {'1' if change == 'start' else start}\n"
+    (place.path / "runner").write_text(other)
+    kept = (place.path / "process").read_text()
+    (place.path / "process").write_text(other)
+    assert subprocess.run(place.verb("kill").argv).returncode == 0
+    assert Path("/proc", pid).exists(), "it is not ours to end"
+    (place.path / "process").write_text(kept)
+    os.killpg(int(kept.split()[0]), signal.SIGKILL)
+
+
+def test_a_task_on_another_host_is_followed_by_its_files_and_cannot_be_told_anything(tmp_path: Path) -> None:
+    place = Place(tmp_path, "sleep 3; exit 7")
+    pid, _, boot, start = begun(place)
+    (place.path / "runner").write_text(f"{pid} elsewhere {boot} {start}\n")
+    for verb in ("stop", "kill"):
+        told = subprocess.run(place.verb(verb).argv, capture_output=True, text=True)
+        assert told.returncode == 1
+        assert "the task runs on elsewhere" in told.stderr
+    assert not (place.path / "status").exists()
+    assert place.perform()[0] == 7
+
+
+def test_a_status_that_cannot_be_kept_is_told_once(tmp_path: Path) -> None:
+    place = Place(tmp_path, "echo out; exit 0")
+    (place.path / "status.new").mkdir()
+    status, out, errors = place.perform()
+    assert (status, out, errors.count("ended from outside")) == (137, "out\n", 1)
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("lacking", [("setsid",), ("setsid", "perl")], ids=" ".join)
+def test_a_task_without_setsid_ends_with_its_children(tmp_path: Path, shell: str, lacking: tuple[str, ...]) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for folder in ("/bin", "/usr/bin"):
+        for program in Path(folder).iterdir():
+            if program.name not in (*lacking, "sh") and not (programs / program.name).is_symlink():
+                (programs / program.name).symlink_to(program)
+    found = shutil.which(shell)
+    assert found
+    (programs / "sh").symlink_to(found)
+    place = Place(tmp_path, "sleep 62 & echo $! >left\nwait")
+    environment = {"PATH": str(programs)}
+    subprocess.run([str(programs / "sh"), *place.verb("start").argv[1:]], env=environment, check=True)
+    left = place.path / "left"
+    while not left.exists() or not left.read_text():
+        time.sleep(0.02)
+    subprocess.run([str(programs / "sh"), *place.verb("kill").argv[1:]], env=environment, check=True)
+    deadline = time.monotonic() + 3  # what was killed may take a moment to be dead
+    while running(left.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (place.path / "status").read_text() == "137\n"
+
+
+@pytest.mark.parametrize("fractions", [True, False])
+def test_a_limit_is_kept_also_where_sleep_knows_whole_seconds_only(tmp_path: Path, fractions: bool) -> None:
+    place = Place(tmp_path, "sleep 60")
+    (place.path / "limit").write_text("0.7\n")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    if not fractions:
+        (programs / "sleep").write_text(f"#!/bin/sh\ncase $1 in *.*) exit 1 ;; esac\nexec {shutil.which('sleep')} $1\n")
+        (programs / "sleep").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    before = time.monotonic()
+    subprocess.run(place.verb("start").argv, env=environment, check=True)
+    assert place.perform()[0] == 143
+    assert (place.path / "state").read_text() == "TIMEOUT\n"
+    assert time.monotonic() - before < 5
+
+
+def test_the_clock_of_a_task_that_was_in_time_is_gone(tmp_path: Path) -> None:
+    limit = f"{100000 + os.getpid()}.25"
+    place = Place(tmp_path, "sleep 0.3")
+    (place.path / "limit").write_text(f"{limit}\n")
+    assert place.perform()[0] == 0
+    time.sleep(0.2)
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if limit.encode() in content(path)]
+    assert left == []
+
+
+def content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def begun(place: Place) -> list[str]:
+    """What identifies the process of a task that has just been started."""
+    subprocess.run(place.verb("start").argv, check=True)
+    while not (place.path / "process").exists():
+        time.sleep(0.02)
+    return (place.path / "runner").read_text().split()
+
+
+def running(pid: str) -> bool:
+    stat = Path("/proc", pid, "stat")
+    return stat.exists() and stat.read_text().split()[2] != "Z"
+
+
+# As a job of Slurm, whose commands are these
+
+
+SLURM = {
+    "squeue": 'if [ "$2" = -n ]; then cat "$0.named" 2>/dev/null; else cat "$0.all" 2>/dev/null; fi; :',
+    "sbatch": 'echo x >>"$0.asked"; sleep "$(cat "$0.slow" 2>/dev/null || echo 0)"; echo 17',
+    "scontrol": 'echo "JobId=17 JobState=$(cat "$0.state") ExitCode=0:0 "',
+    "scancel": ":",
+}
+
+
+class Queue(Place):
+    """A job that programs called like Slurm's answer for."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(path, ":")
+        self.programs = path / "programs"
+        self.programs.mkdir()
+        for name, script in SLURM.items():
+            (self.programs / name).write_text(f"#!/bin/sh\n{script}\n")
+            (self.programs / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{self.programs}:{os.environ['PATH']}")
+        monkeypatch.setenv("CUBE_CACHE_DIR", str(path / "cache"))
+        for name, text in (
+            ("scheduler", SCHEDULER),
+            ("name", "cube-x\n"),
+            ("cluster", "one"),
+            ("submit", "exec sbatch"),
+        ):
+            (self.path / name).write_text(text)
+
+    def submissions(self) -> int:
+        return len((self.programs / "sbatch.asked").read_text().split())
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED"])
+def test_a_job_that_lives_is_not_gone_whatever_the_queue_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    queue = Queue(tmp_path, monkeypatch)
+    subprocess.run(queue.verb("start").argv, check=True)
+    (queue.programs / "scontrol.state").write_text(state)
+    with subprocess.Popen([*queue.verb("follow").argv, "0", "0"]) as follower:
+        time.sleep(2.2)
+        assert follower.poll() is None
+        (queue.path / "status").write_text("5\n")
+        assert follower.wait(10) == 5
+    (answer,) = (tmp_path / "cache").iterdir()
+    assert answer.name.startswith("squeue.one.")
+
+
+def test_a_start_while_another_one_submits_waits_for_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(tmp_path, monkeypatch)
+    (queue.programs / "sbatch.slow").write_text("1.5")
+    starts = [subprocess.Popen(queue.verb("start").argv) for _ in range(3)]
+    assert [start.wait(20) for start in starts] == [0, 0, 0]
+    assert queue.submissions() == 1
+    assert (queue.path / "job.number").read_text().split()[0] == "17"
+
+
+def test_what_a_submitter_that_was_killed_has_submitted_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(tmp_path, monkeypatch)
+    (queue.programs / "sbatch.slow").write_text("1")
+    first = subprocess.Popen(queue.verb("start").argv)
+    while not (queue.programs / "sbatch.asked").exists():
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    subprocess.run(queue.verb("start").argv, check=True, timeout=20)
+    assert queue.submissions() == 1
+    assert (queue.path / "job.number").read_text().split()[0] == "17"
 
 
 # The steps that go with it
@@ -201,3 +386,13 @@ def test_what_a_failed_preparation_must_undo_is_undone(tmp_path: Path) -> None:
 def performed(plan: Plan) -> None:
     with catching() as signals, Execution(signals=signals) as execution:
         execution.prepare(plan)
+
+
+def test_a_pipe_whose_source_complains_a_lot_does_not_wait_for_ever(tmp_path: Path) -> None:
+    noisy = "head -c 4000000 /dev/zero | tr '\\0' x >&2; echo content"
+    plan = Plan(steps=(Pipe(source=command("sh", "-c", noisy), target=command("tee", str(tmp_path / "x"))),))
+    performed(plan)
+    assert (tmp_path / "x").read_text() == "content\n"
+    failing = Plan(steps=(Pipe(source=command("sh", "-c", f"{noisy}; echo why >&2; exit 3"), target=command("cat")),))
+    with pytest.raises(PreparationFailed, match="why"):
+        performed(failing)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -252,3 +253,33 @@ def test_it_is_a_program_that_needs_nothing_of_the_directory_that_it_stands_in(t
     ended = subprocess.run(argv, cwd="/", capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert (tmp_path / "store/references/name/root/a").read_text() == "a"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_nothing_half_made_stays(tmp_path: Path, number: signal.Signals) -> None:
+    archive = docker_archive(tmp_path / "image.tar", layer(*(file(f"file-{each}", "x" * 9000) for each in range(9000))))
+    argv = [sys.executable, "-m", "mlcube_runners._root_file_system", str(archive), str(tmp_path / "store"), "n", "x"]
+    process = subprocess.Popen(argv)
+    layers = tmp_path / "store" / "layers"
+    while not list(layers.glob(".new-*/files/*")):
+        assert process.poll() is None
+    process.send_signal(number)
+    assert process.wait(timeout=20) == 128 + number
+    assert list(layers.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_one_and_what_others_make_is_not(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host = os.uname().nodename
+    mine, dead = f".new-{host}-{os.getpid()}-a", f".new-{host}-{ended.pid}-b"
+    far, far_and_old, unnamed_and_old = ".new-far-away-7-c", ".new-far-away-8-d", ".new-e"
+    for name in (mine, dead, far, far_and_old, unnamed_and_old):
+        for kind in ("layers", "images"):
+            (tmp_path / "store" / kind / name / "files").mkdir(parents=True)
+            if name in (far_and_old, unnamed_and_old):
+                os.utime(tmp_path / "store" / kind / name, (1, 1))
+    unpacked(tmp_path, layer(file("a", "a")))
+    for kind in ("layers", "images"):
+        left = {path.name for path in (tmp_path / "store" / kind).glob(".new-*")}
+        assert left == {mine, far}

@@ -1,12 +1,15 @@
 """What the Singularity runner's questions are answered, and what the answers mean."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlcube.plan import Command, WriteFile
 from mlcube.runner import Answer
+from mlcube_runners._singularity_definition import look_at
 from mlcube_runners._singularity_host import parse_devices, parse_engine, parse_sources, unusable
 from mlcube_runners._singularity_steps import PLAIN_DOCKERFILE
 from mlcube_runners.singularity import SingularityRunner
@@ -94,3 +97,107 @@ def test_a_dockerfile_is_converted_without_what_a_definition_file_would_misread(
     argv = ["sh", "-ec", PLAIN_DOCKERFILE, "sh", str(tmp_path / "Dockerfile"), str(plain)]
     subprocess.run(argv, check=True)
     assert plain.read_text() == kept
+
+
+# Definition files
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Callable[[str], str]:
+    """Looks at a definition, in a directory with files and links; gives what was said against it."""
+    cube = tmp_path / "cube"
+    (cube / "code").mkdir(parents=True)
+    (cube / "code" / "main.py").write_text("")
+    (cube / "a b").write_text("")
+    (cube / "plain").mkdir()
+    (cube / "plain" / "x").write_text("")
+    (tmp_path / "private").write_text("of the user")
+    (cube / "code" / "link").symlink_to("main.py")
+
+    def said(text: str) -> str:
+        (cube / "x.def").write_bytes(text.encode())
+        write, command = look_at("./x.def", "`x.def`", directory=str(cube), script=str(tmp_path / "look"))
+        assert isinstance(write, WriteFile)
+        assert isinstance(command, Command)
+        Path(write.path).write_text(str(write.text))
+        done = subprocess.run(command.argv, cwd=command.directory, capture_output=True, text=True)
+        assert done.returncode == (77 if done.stderr else 0)
+        assert not (cube / "ran").exists()
+        assert not Path(write.path).exists(), "it is gone before an image is kept"
+        return done.stderr.removesuffix("\n")
+
+    return said
+
+
+def test_a_definition_that_stays_within_its_directory_is_built(look: Callable[[str], str]) -> None:
+    text = """\
+Bootstrap: docker
+From: debian:{{ VERSION }}
+Stage: build
+%arguments
+    VERSION=12
+%files
+    code /code
+    "a b" /b
+    plain/* /c
+%post -c /bin/bash
+    printf '%s' {{ VERSION }}
+
+Bootstrap: localimage
+From: /images/base.sif
+%files from build
+    /usr/bin/tool /usr/bin/tool
+%appinstall one
+    :
+"""
+    assert look(text) == ""
+    assert look(text.replace("\n", "\r\n")) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("%setup\n touch ran", 2, "`%setup` runs commands on the host, outside the image"),
+        ("%SetUp -c /bin/sh\n touch ran", 2, "`%setup` runs commands on the host"),
+        ("%%setup\n touch ran", 2, "`%setup` runs commands on the host"),
+        ("%pre\n touch ran", 2, "`%pre` runs commands on the host"),
+        ("%post\n cat <<X\n\t%setup\nX", 4, "`%setup` runs commands on the host"),
+        ("%post\n:\nBootstrap: docker\nFrom: x\n%setup", 6, "`%setup` runs commands on the host"),
+        ("%post\n\u2003%setup", 3, "`%setup` runs commands on the host"),
+        ("%arguments\n a=setup\n%{{ a }}\n touch ran", 4, "what begins with `{{` could become a section"),
+        ("%arguments\n a=%setup\n%post\n{{ a }}\n touch ran", 5, "what begins with `{{` could become a section"),
+        ("%post\nboot{{ a }}: yum", 3, "what begins with `{{` could become a section"),
+        ("%odd\n", 2, "`%odd` is no section of a definition"),
+        ("%post\nBootstrap: yum\nInclude: -c odd", 3, "`Bootstrap: yum` runs programs of the host"),
+        ("%post\nBootstrap: localimage\nFrom: /etc", 4, "`From:` is a directory that is not below `"),
+        ("%files\n /etc/hostname /x", 3, "`%files` copies `/etc/hostname`, which is not below `"),
+        ("%files\n\u00a0/etc/hostname /x", 3, "it is not plain what `%files` copies"),
+        ('%files\n "a /etc/hostname" /x', 3, "`%files` copies `/etc/hostname`, which is not below `"),
+        ("%files\n '/etc/hostname' /x", 3, "it is not plain what `%files` copies"),
+        ("%files\n ~/private /x", 3, "`~/private` is more than a name to a shell"),
+        ("%files\n {code,/etc/hostname} /x", 3, "is more than a name to a shell"),
+        ("%files\n code/../../private /x", 3, "`%files` copies `code/../../private`: `..` could leave `"),
+        ("%files\n .*/private /x", 3, "`%files` copies `.*/private`, which could mean `..`"),
+        ("%files\n --target-directory=/home /x", 3, "which `cp` would take for an option"),
+        ("%files\n $(touch${IFS}ran) /x", 3, "`$(touch${IFS}ran)` is more than a name to a shell"),
+        ("%files from one\n $(touch${IFS}ran) /x", 3, "`$(touch${IFS}ran)` is more than a name to a shell"),
+        ("%files from\n /etc/hostname /x", 3, "`%files` copies `/etc/hostname`, which is not below `"),
+        ("%appfiles one\n /etc/hostname /x", 3, "`%appfiles` copies `/etc/hostname`, which is not below `"),
+        ("%post\n\0", 1, "it is no text"),
+    ],
+)
+def test_a_definition_that_reaches_out_of_its_directory_is_refused_with_its_line(
+    look: Callable[[str], str], text: str, line: int, said: str
+) -> None:
+    told = look(f"Bootstrap: docker\n{text}\n")
+    assert told.startswith(f"line {line} of `x.def`: ")
+    assert said in told
+
+
+def test_a_definition_copies_through_no_link_that_leads_out(look: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "cube" / "code" / "away").symlink_to("../../private")
+    for copied in ("code/away", "code/aw*", "code", ".", "*"):
+        assert "leads out of" in look(f"Bootstrap: docker\n%files\n {copied} /x\n")
+    assert look("Bootstrap: docker\n%files\n plain /x\n") == "", "nothing is copied through a link"
+    (tmp_path / "cube" / "plain" / "%x").write_text("")
+    assert "`./plain/%x` is more than a name to a shell" in look("Bootstrap: docker\n%files\n plain/* /x\n")
