@@ -21,8 +21,9 @@ _LISTING = {
     "squeue": ("squeue", "--noheader", "--name=cube-{}"),
 }
 """How to ask an engine, by the executable that a runner drives, for what it still has of a run."""
-_SLURM_SECONDS = 5.0
-"""Slurm takes a moment to note that a job has ended."""
+_SLOW = {"squeue", "apptainer"}
+_SLOW_SECONDS = 5.0
+"""Slurm takes a moment to note that a job has ended, and what serves the files of a container to notice that it has."""
 
 
 def remains(invocation: Invocation, plan: Plan, executables: Collection[str], variables: Collection[str]) -> list[str]:
@@ -30,7 +31,7 @@ def remains(invocation: Invocation, plan: Plan, executables: Collection[str], va
 
     `variables` are such as every process of the run has one of in its environment.
     """
-    deadline = time.monotonic() + (_SLURM_SECONDS if "squeue" in executables else 0.5)
+    deadline = time.monotonic() + (_SLOW_SECONDS if _SLOW & set(executables) else 0.5)
     while (left := _remains(invocation, plan, executables, variables)) and time.monotonic() < deadline:
         time.sleep(0.25)
     return left

@@ -35,6 +35,24 @@ done
 """RUN: the task's processes, not the engine's, which then ends in order and takes its FUSE mounts with it."""
 
 
+_SWEEP = """\
+helpers= engines=" "
+for process in /proc/[0-9]*; do
+  [ -O "$process" ] && read -r _ name _ _ _ session _ <"$process/stat" || continue
+  case $name in
+    "(squashfuse"* | "(fuse-overlayfs)" | "(fuse2fs)") helpers="$helpers ${process#/proc/}:$session" ;;
+    "(starter"* | "(apptainer)" | "(singularity)") engines="$engines$session " ;;
+  esac
+done 2>/dev/null
+for helper in $helpers; do
+  case $engines in *" ${helper#*:} "*) ;; *) kill -KILL "${helper%:*}" 2>/dev/null ;; esac
+done
+:
+"""
+"""What serves the files of a container stays if its engine is ended before it could see to that: then there is no
+engine any more in its session."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SingularityRunner:
     """Runs tasks with Apptainer or Singularity, whichever is installed, as the calling user."""
@@ -102,6 +120,7 @@ class SingularityRunner:
                 clean=True,
                 secrets=secrets,
             ),
+            otherwise=(command("sh", "-c", _SWEEP, quiet=True),),
             kill=command("sh", "-c", _KILL, "sh", invocation.run_id, quiet=True),
         )
 
