@@ -153,7 +153,7 @@ case $verb in
     task=$!
     identify $task >process.new && mv process.new process
     trap 'interrupted=yes; : >terminated; signal_group TERM $task' TERM INT HUP
-    trap 'interrupted=yes; [ ! -f kill ] || sh ./kill; signal_group KILL $task' USR1
+    trap 'interrupted=yes forced=yes; [ ! -f kill ] || sh ./kill; signal_group KILL $task' USR1
     if [ -f limit ]; then
       (
         sleeping= over=
@@ -173,7 +173,7 @@ case $verb in
       ) 2>/dev/null &
       clock=$!
     fi
-    status=
+    status= forced=
     while :; do
       interrupted=
       wait $task
@@ -183,6 +183,8 @@ case $verb in
       break
     done
     kill -s KILL -- -$task 2>/dev/null
+    # Its script was ended too, so that what an engine left is seen to once more.
+    [ -z "$forced" ] || [ ! -f kill ] || sh ./kill
     [ ! -f limit ] || kill $clock 2>/dev/null
     ended $status
     ;;

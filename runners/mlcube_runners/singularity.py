@@ -121,7 +121,7 @@ class SingularityRunner:
                 secrets=secrets,
             ),
             otherwise=(command("sh", "-c", _SWEEP, quiet=True),),
-            kill=command("sh", "-c", _KILL, "sh", invocation.run_id, quiet=True),
+            kill=command("sh", "-c", f"{_KILL}{_SWEEP}", "sh", invocation.run_id, quiet=True),
         )
 
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:
