@@ -184,7 +184,7 @@ case $verb in
     done
     kill -s KILL -- -$task 2>/dev/null
     # Its script was ended too, so that what an engine left is seen to once more.
-    [ -z "$forced" ] || [ ! -f kill ] || sh ./kill
+    [ -z "$forced" ] || [ ! -f kill ] || { sh ./kill; sleep 1; sh ./kill; }
     [ ! -f limit ] || kill $clock 2>/dev/null
     ended $status
     ;;
