@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types imports unit versions generate benchmarks clean
+.PHONY: help demo test lint types imports unit versions generate capabilities benchmarks clean
 
 help:
 	@echo 'make demo         train and evaluate a real model on real data, from nothing'
 	@echo 'make test         lint, types, import contract and every test, on the engines that this machine has'
 	@echo 'make versions     the unit tests on every supported Python that this machine has'
 	@echo 'make generate     write schemas/ and docs/reference/ anew from the code'
+	@echo 'make capabilities see which runner keeps which promise on the real engines, and write the table of it'
 	@echo 'make benchmarks   measure what the README claims'
 	@echo 'make clean        remove what the other targets set up'
 
@@ -55,6 +56,15 @@ versions: $(VERSIONS:%=.unit-%)
 
 generate: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
+
+# Whatever fails is in the table as BROKEN. An engine that this machine has not is no column of it.
+CAPABILITIES := .cache/capabilities.json
+
+capabilities: $(VENV)/.ready
+	@mkdir -p .cache
+	-CUBE_CONFORMANCE_LARGE=1 $(BIN)/pytest --quiet $(PYTEST_ARGUMENTS) tests/conformance/test_runners.py \
+	  -p mlcube.conformance.plugin --conformance-results $(CAPABILITIES)
+	$(BIN)/python docs/capabilities.py $(CAPABILITIES)
 
 benchmarks: $(VENV)/.ready
 	$(BIN)/python benchmarks/run.py

@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--only NAME] [--runs N] [--json FILE]
 
-Exits with 1 when a figure is over its reach, and with 2 when Docker cannot be used, so that its rows are empty.
+Exits with 1 when a figure is over its reach, and with 2 when an engine cannot be used, so that its rows are empty.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from cases import Cases, NoDocker
-from processes import Call, Failed, pairs, peak_mib, spread
+from cases import Cases, NoEngine
+from processes import Call, Failed, pairs, peak_mib, sample, spread
 
-Kind = Literal["cpu ratio", "wall ratio", "added cpu", "peak"]
+Kind = Literal["cpu ratio", "wall ratio", "added wall ratio", "added cpu", "peak"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Figure:
     reach: float
     kind: Kind
     calls: Callable[[Cases], tuple[Call, Call]]
+    without: Callable[[Cases], Call] | None = None
+    """The same without what is measured, which is then taken off."""
     share: float = 1.0
     """How many of the runs that are asked for it needs."""
 
@@ -69,12 +71,72 @@ FIGURES = (
         calls=lambda cases: (cases.docker_run, cases.docker_by_hand),
     ),
     Figure(
+        name="singularity",
+        what="`cube run` of a trivial task in a SIF file",
+        against="the identical `apptainer run`, wall",
+        reach=1.7,
+        kind="wall ratio",
+        calls=lambda cases: (cases.singularity_run, cases.singularity_by_hand),
+    ),
+    Figure(
         name="memory",
         what="the same, peak memory of cube",
         against="",
         reach=45,
         kind="peak",
         calls=lambda cases: (cases.docker_run, cases.docker_run),
+        share=0.25,
+    ),
+    Figure(
+        name="podman",
+        what="`cube run` of a trivial podman task",
+        against="the identical `podman run`, wall",
+        reach=1.4,
+        kind="wall ratio",
+        calls=lambda cases: (cases.podman_run, cases.podman_by_hand),
+    ),
+    Figure(
+        name="sandbox",
+        what="`cube run` of the same in a sandbox",
+        against="the identical `docker run`, wall",
+        reach=0.6,
+        kind="wall ratio",
+        calls=lambda cases: (cases.sandbox_run, cases.docker_by_hand),
+    ),
+    Figure(
+        name="ssh",
+        what="`cube run` of the same on another host",
+        against="`ssh HOST docker run`, wall",
+        reach=1.5,
+        kind="wall ratio",
+        calls=lambda cases: (cases.ssh_run, cases.ssh_by_hand),
+    ),
+    Figure(
+        name="slurm",
+        what="`cube run` of the same as a batch job",
+        against="`sbatch --wait`, wall",
+        reach=1.2,
+        kind="wall ratio",
+        calls=lambda cases: (cases.slurm_run, cases.slurm_by_hand),
+    ),
+    Figure(
+        name="large-file",
+        what="`cube run`: what it takes longer with a file of 1 GiB",
+        against="`rsync -a`, wall",
+        reach=1.1,
+        kind="added wall ratio",
+        calls=lambda cases: (cases.send_large, cases.send_large_by_hand),
+        without=lambda cases: cases.send_nothing,
+        share=0.25,
+    ),
+    Figure(
+        name="many-files",
+        what="`cube run`: what it takes longer with 10,000 files of 10 kB",
+        against="`rsync -a`, wall",
+        reach=1.1,
+        kind="added wall ratio",
+        calls=lambda cases: (cases.send_many, cases.send_many_by_hand),
+        without=lambda cases: cases.send_nothing,
         share=0.25,
     ),
     Figure(
@@ -99,21 +161,23 @@ class Measured:
     quartiles: tuple[float, float, float] | None = None
     """Lower, median, upper; None where it could not be measured."""
     shown: str = ""
-    verdict: Literal["ok", "OVER", "no docker"] = "no docker"
+    verdict: Literal["ok", "OVER", "no engine"] = "no engine"
     ours_ms: float | None = None
     theirs_ms: float | None = None
 
 
 def measure(figure: Figure, cases: Cases, runs: int) -> Measured:
-    """Measure one figure. Raises NoDocker, or Failed when a process that should succeed does not."""
+    """Measure one figure. Raises NoEngine, or Failed when a process that should succeed does not."""
     ours, theirs = figure.calls(cases)
     runs = max(3, round(runs * figure.share))
     if figure.kind == "peak":
         peak_mib(ours)
         return _measured(figure, [peak_mib(ours) for _ in range(runs)])
     samples = pairs(ours, theirs, runs)
-    clock: Literal["wall", "cpu"] = "wall" if figure.kind == "wall ratio" else "cpu"
-    ours_seconds = [getattr(one, clock) for one, _ in samples]
+    clock: Literal["wall", "cpu"] = "wall" if figure.kind.endswith("wall ratio") else "cpu"
+    without = figure.without(cases) if figure.without else None
+    taken_off = spread([sample(without).wall for _ in range(runs + 1)][1:])[1] if without else 0.0
+    ours_seconds = [getattr(one, clock) - taken_off for one, _ in samples]
     theirs_seconds = [getattr(other, clock) for _, other in samples]
     both = list(zip(ours_seconds, theirs_seconds, strict=True))
     if figure.kind == "added cpu":
@@ -169,7 +233,7 @@ def main() -> int:
     given = parser.parse_args()
 
     rows: list[Measured] = []
-    without_docker = ""
+    without_engine = ""
     with tempfile.TemporaryDirectory(prefix="cube-benchmarks-") as directory:
         cases = Cases(directory)
         for figure in FIGURES:
@@ -178,8 +242,8 @@ def main() -> int:
             sys.stderr.write(f"measuring {figure.name} ...\n")
             try:
                 rows.append(measure(figure, cases, given.runs))
-            except NoDocker as reason:
-                without_docker = f"Docker cannot be used here: {reason}; its figures were not measured"
+            except NoEngine as reason:
+                without_engine = f"{figure.name} was not measured: {reason}"
                 reach = f"<= {_with_unit(figure.reach, figure.kind)}"
                 rows.append(Measured(name=figure.name, what=figure.what, against=figure.against, reach=reach))
 
@@ -189,8 +253,8 @@ def main() -> int:
     if given.json:
         with open(given.json, "w", encoding="utf-8") as file:
             json.dump([asdict(row) for row in rows], file, indent=2)
-    if without_docker:
-        sys.stderr.write(f"{without_docker}\n")
+    if without_engine:
+        sys.stderr.write(f"{without_engine}\n")
         return 2
     return 1 if any(row.verdict == "OVER" for row in rows) else 0
 

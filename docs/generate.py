@@ -60,7 +60,7 @@ def pretty(content: Any) -> str:
 
 def schema(of: Any, title: str) -> dict[str, Any]:
     """The JSON Schema of a type, with the type itself at the top."""
-    (top,), parts = msgspec.json.schema_components([of], ref_template="#/$defs/{name}")
+    (top,), parts = msgspec.json.schema_components([of], schema_hook=_other_platform, ref_template="#/$defs/{name}")
     name = top["$ref"].rsplit("/", 1)[1]
     whole = parts.pop(name)
     for part in (whole, *parts.values()):
@@ -68,11 +68,18 @@ def schema(of: Any, title: str) -> dict[str, Any]:
     return {"$schema": DIALECT, "title": title, **whole, "$defs": parts}
 
 
+def _other_platform(kind: Any) -> dict[str, Any]:
+    """A runner among a runner's options is written as the name of a platform."""
+    if kind is not runner.Runner:
+        raise NotImplementedError
+    return {"type": "string"}
+
+
 def settings_schema() -> dict[str, Any]:
     """The schema of the settings file: a platform is a runner with that runner's options."""
     choices: list[dict[str, Any]] = []
     parts: dict[str, Any] = {}
-    for name in runner.candidates():
+    for name in runner.built_in():
         option = schema(runner.find(name), name)
         parts |= option["$defs"]
         properties = {"runner": {"const": name, "description": "The runner."}, **option["properties"]}
@@ -82,7 +89,7 @@ def settings_schema() -> dict[str, Any]:
                 "type": "object",
                 "description": option.get("description", ""),
                 "properties": properties,
-                "required": ["runner"],
+                "required": ["runner", *option.get("required", ())],
                 "additionalProperties": False,
             }
         )
@@ -102,7 +109,7 @@ def settings_schema() -> dict[str, Any]:
                             "title": "a runner of another package",
                             "type": "object",
                             "properties": {
-                                "runner": {"type": "string", "not": {"enum": list(runner.candidates())}},
+                                "runner": {"type": "string", "not": {"enum": list(runner.built_in())}},
                             },
                             "required": ["runner"],
                         },

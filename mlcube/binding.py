@@ -138,6 +138,7 @@ class _Binding:
             task=task.name,
             run_id=run_id,
             workspace=self.paths.workspace,
+            root=cube.root,
             scratch=scratch,
             image=image,
             recipe=cube.image.recipe if cube.image else None,

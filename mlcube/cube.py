@@ -30,8 +30,11 @@ SOURCE = "/mlcube/source"
 Access = Literal["ro", "rw"]
 ParameterType = Literal["file", "directory", "string", "integer", "float", "boolean"]
 Scalar = str | int | float | bool
-Gpus = int | Literal["all"] | tuple[str, ...]
-"""How many devices, all of them, or the named ones (indices or UUIDs)."""
+Gpus = int | Literal["all", "granted"] | tuple[str, ...]
+"""How many devices, all of them, or the named ones (indices or UUIDs).
+
+`granted` is said by no cube and no user: those that a batch system names in CUDA_VISIBLE_DEVICES where the task starts.
+"""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,6 @@
 """Performs plans. The only module that starts processes."""
 
 import os
-import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,56 +8,23 @@ from contextlib import suppress
 
 from mlcube import files, locks
 from mlcube.child import Child, attend, kill
-from mlcube.errors import (
-    Busy,
-    CubeError,
-    EngineUnavailable,
-    MissingInput,
-    MissingOutput,
-    PreparationFailed,
-    Refused,
-    TimedOut,
-    UsageError,
-)
+from mlcube.errors import CubeError, Interrupted, PreparationFailed, TimedOut
+from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened, why
+from mlcube.following import follow
 from mlcube.in_process import perform
-from mlcube.plan import Command, Fail, Plan, SecretText, Step, Unless, WriteFile
+from mlcube.plan import PATIENT_PAUSES, PAUSES, Command, Fail, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile
 from mlcube.redaction import Redaction
 from mlcube.runner import Answer
 from mlcube.signals import Signals
+from mlcube.stopping import GRACE_SECONDS, SHORT_SECONDS, Stopping
 from mlcube.stream import Log, Outlet, Route
 
 __all__ = ["Execution", "ask"]
 
-GRACE_SECONDS = 10.0
-"""How long a task may take to end when it is asked to."""
-
-_SHORT_SECONDS = 2.0
-"""How long an engine's client may take to end once its task has, or once it is told to."""
+_LONGEST_PAUSE = 60.0
 
 _KEPT_BYTES = 8192
 """How much of a step's output is kept to be shown if it fails."""
-
-_ERRORS: dict[int, type[CubeError]] = {
-    error.status: error
-    for error in (
-        UsageError,
-        MissingInput,
-        EngineUnavailable,
-        MissingOutput,
-        PreparationFailed,
-        Busy,
-        Refused,
-        TimedOut,
-    )
-}
-
-
-class _CannotStart(Exception):
-    """A command that could not even be started."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def ask(argv: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_seconds: float = 30.0) -> Answer:
@@ -66,17 +32,17 @@ def ask(argv: Sequence[str], *, environment: Mapping[str, str] | None = None, ti
     command = Command(argv=tuple(argv), environment=environment or {})
     try:
         child = _start(command, Log(None), {}, (None, None), keep=1 << 26)
-    except _CannotStart as error:
+    except CannotStart as error:
         return Answer(error.status, "", str(error))
     output, errors = child.routes
     try:
-        late = attend(child, deadline=time.monotonic() + timeout_seconds) == "late"
+        slow = attend(child, deadline=time.monotonic() + timeout_seconds) == "late"
     finally:
         if not child.gone:
             kill(child)
         child.close()
     status = child.reap() if child.gone else 124
-    if late:
+    if slow:
         return Answer(124, "", f"`{argv[0]}` gave no answer within {timeout_seconds:g} seconds")
     return Answer(status, output.kept.decode(errors="replace"), errors.kept.decode(errors="replace"))
 
@@ -102,6 +68,8 @@ class Execution:
         """What probes said that succeeded, so that nobody asks the same again."""
         self.reason: str | None = None
         """Why the task failed, where its plan knew how to find out."""
+        self.unreached = False
+        """Whether a connection failed over which the end of the run should have been seen to."""
         self._signals = signals
         self._log = Log(log)
         self._stdout = stdout
@@ -110,13 +78,17 @@ class Execution:
         self._report = report
         self._begun = begun
         self._ending = False
+        self._settling = False
+        self._stopping = Stopping(signals, lambda command: _start(command, self._log, self._secrets, None))
 
     def prepare(self, plan: Plan) -> None:
         """Perform a plan without a task. Raises PreparationFailed, or Interrupted."""
+        succeeded = False
         try:
             self._steps(plan.steps, PreparationFailed)
+            succeeded = True
         finally:
-            self._always(plan.always)
+            self._always(plan.always if succeeded else plan.otherwise + plan.always)
         self._signals.check()
 
     def run(
@@ -133,7 +105,7 @@ class Execution:
         succeeded = False
         try:
             self._steps(plan.steps, PreparationFailed)
-            status = self._task(plan, plan.task, timeout_seconds, started) if plan.task else 0
+            status = self._whole_task(plan, timeout_seconds, started)
             if status == 0:
                 self._steps(plan.after, CubeError)
                 succeeded = True
@@ -146,6 +118,7 @@ class Execution:
 
     def clean_up(self, plan: Plan, *, killed: bool = False) -> None:
         """What a plan does last, for a run whose process could not; `killed`: its task may still run."""
+        self._settling = True
         self._always(((plan.kill,) if plan.kill and killed else ()) + plan.otherwise + plan.always)
 
     def close(self) -> None:
@@ -165,6 +138,8 @@ class Execution:
             if diagnosis.status not in (None, status):
                 continue
             if ask(diagnosis.probe.argv, environment=diagnosis.probe.environment).output.strip():
+                if diagnosis.status in ERRORS:
+                    raise ERRORS[diagnosis.status](diagnosis.message, hint=diagnosis.hint)
                 self.reason = diagnosis.message
                 if not diagnosis.started:
                     self.seconds = None
@@ -187,34 +162,90 @@ class Execution:
 
     def _step(self, step: Step, failure: type[CubeError]) -> None:
         match step:
-            case Command():
+            case Command() | Pipe():
                 self._command(step, failure)
             case WriteFile():
                 self._write(step)
             case Unless():
                 self._unless(step, failure)
             case Fail():
-                error = _ERRORS.get(step.status, CubeError)(step.message, hint=step.hint)
+                error = ERRORS.get(step.status, CubeError)(step.message, hint=step.hint)
                 error.status = step.status
                 raise error
 
-    def _command(self, command: Command, failure: type[CubeError]) -> None:
+    def _command(self, step: Command | Pipe, failure: type[CubeError]) -> None:
+        """Perform it; if a connection is what failed, again after a while."""
+        once = self._pipe if isinstance(step, Pipe) else self._once
+        failed = once(step, failure)  # type: ignore[arg-type]
+        interrupted = self._settling or bool(self._signals.received)  # then nobody wants to wait
+        patient = step.patient and not interrupted
+        for number, seconds in enumerate((PATIENT_PAUSES if patient else PAUSES) if step.transient else ()):
+            if failed is None or failed[1] not in step.transient:
+                break
+            if patient and number == 0:
+                self._report("the connection was lost; it is tried again, for hours if need be")
+            try:
+                self._signals.pause(min(seconds, 1.0) if interrupted else min(seconds, _LONGEST_PAUSE))
+            except Interrupted:
+                if not interrupted:
+                    self.unreached = self.unreached or step.patient
+                    raise
+            failed = once(step, failure)  # type: ignore[arg-type]
+        if failed:
+            command, status, said = failed
+            self.unreached = self.unreached or (status in step.transient and (self._ending or step.patient))
+            raise failure(f"`{shortened(command.argv)}` failed with status {status}{said}", hint=command.hint)
+
+    def _once(self, command: Command, failure: type[CubeError]) -> Failed | None:
         if perform(command) == 0:
-            return
+            return None
         outlets = (None, None) if command.quiet else (self._stderr, self._stderr)
-        try:
-            child = _start(command, self._log, self._secrets, outlets, keep=_KEPT_BYTES)
-        except _CannotStart as error:
-            raise failure(str(error), hint=command.hint) from None
-        output, errors = child.routes
+        child = self._start(command, outlets, failure)
+        kept = [route.kept for route in reversed(child.routes)]
         status = self._attend_step(child)
-        if status:
-            text = bytes(errors.kept).decode(errors="replace").strip() or bytes(output.kept).decode(errors="replace")
-            lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-            # What was shown already is not shown again, but for the line that usually says why.
-            lines = lines[-10:] if command.quiet else lines[-1:]
-            said = "".join(f"\n  {line}" for line in lines) if len(lines) > 1 else "".join(f": {x}" for x in lines)
-            raise failure(f"`{_shortened(command.argv)}` failed with status {status}{said}", hint=command.hint)
+        return (command, status, said(kept, command.quiet)) if status else None
+
+    def _pipe(self, pipe: Pipe, failure: type[CubeError]) -> Failed | None:
+        reading, writing = os.pipe()
+        try:
+            target = self._start(pipe.target, (None, None), failure, stdin=reading)
+            try:
+                # Nobody attends to what it complains of, and it must not wait for that.
+                complaints = files.unnamed(b"")
+                source = self._start(pipe.source, None, failure, stdout=writing, stderr=complaints)
+            except CubeError:
+                kill(target)
+                target.close()
+                raise
+        finally:
+            os.close(reading)
+            os.close(writing)
+        kept = [route.kept for route in reversed(target.routes)]
+        try:
+            received = self._attend_step(target)
+            attend(source, deadline=time.monotonic() + SHORT_SECONDS)
+        finally:
+            kill(source)
+            source.close()
+            kept.append(files.end_of(complaints, _KEPT_BYTES))
+        sent = source.reap()
+        # Whoever reads no more ends the other one; whoever ends too early is the one that failed.
+        for command, status in ((pipe.target, received), (pipe.source, sent)):
+            if status:
+                return command, status, said(kept, True)
+        return None
+
+    def _start(
+        self,
+        command: Command,
+        outlets: tuple[int | None, int | None] | None,
+        failure: type[CubeError],
+        **ends: int,
+    ) -> Child:
+        try:
+            return _start(command, self._log, self._secrets, outlets, keep=_KEPT_BYTES, **ends)
+        except CannotStart as error:
+            raise failure(str(error), hint=command.hint) from None
 
     def _unless(self, step: Unless, failure: type[CubeError]) -> None:
         if self._probe(step.probe):
@@ -242,7 +273,7 @@ class Execution:
             return status == 0
         try:
             child = _start(command, Log(None), self._secrets, (None, None), keep=1 << 16)
-        except _CannotStart:
+        except CannotStart:
             return False
         output, errors = child.routes
         status = self._attend_step(child)
@@ -268,96 +299,99 @@ class Execution:
         return child.reap()
 
     def _write(self, step: WriteFile) -> None:
-        if isinstance(step.text, SecretText):
-            if step.text.name not in self._secrets:
-                raise UsageError(f"the secret `{step.text.name}` has no value")
-            files.write(step.path, _bytes(self._secrets[step.text.name]), mode=0o600)
-        else:
-            files.write(step.path, _bytes(step.text))
+        mode = 0o600 if isinstance(step.text, SecretText) else 0o666
+        files.write(step.path, content(step.text, self._secrets), mode=mode)
 
     # The task
 
-    def _task(self, plan: Plan, task: Command, timeout_seconds: float | None, started: Callable[[int], None]) -> int:
-        self._signals.check()
-        try:
-            child = _start(task, self._log, self._secrets, (self._stdout, self._stderr))
-        except _CannotStart as error:
-            self._log.write(f"{error}\n".encode())
-            self._report(str(error))
-            return error.status
-        outlets = [route.outlet for route in child.routes if route.outlet]
+    def _whole_task(self, plan: Plan, timeout_seconds: float | None, started: Callable[[int], None]) -> int:
+        """The task's status, wherever it runs."""
+        match plan.task:
+            case None:
+                return 0
+            case Command() as task:
+                try:
+                    return self._task(plan, task, timeout_seconds, None, started)[0]
+                except CannotStart as error:
+                    self._log.write(f"{error}\n".encode())
+                    self._report(str(error))
+                    return error.status
+            case Job() as job:
+                return self._job(plan, job, None if job.timed else timeout_seconds, started)
+
+    def _job(self, plan: Plan, job: Job, timeout_seconds: float | None, started: Callable[[int], None]) -> int:
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         begun = time.monotonic()
-        deadline = None if timeout_seconds is None else begun + timeout_seconds
+
+        def once(command: Command) -> tuple[int, int, int]:
+            try:
+                return self._task(plan, command, timeout_seconds, deadline, started)
+            except CannotStart as error:
+                raise CubeError(str(error), hint=command.hint) from None
+
+        def pause(seconds: float) -> None:
+            """Wait while nobody is connected: a signal or the end of the time is then told to the job."""
+            left = seconds if deadline is None else deadline - time.monotonic()
+            self._signals.pause(min(seconds, left))
+            if left <= 0:
+                raise late(timeout_seconds)
+
+        ending = tuple(step for step in (plan.stop, plan.kill) if step)
+        try:
+            self._command(job.start, PreparationFailed)
+        except CubeError:  # it may have begun nevertheless
+            self._always(ending)
+            raise
+        try:
+            return follow(job, once, self._told, pause, self._report)
+        except (Interrupted, TimedOut):
+            if not self._told(job.status):  # it was not to be stopped while nobody was connected
+                self._always(ending)
+            raise
+        finally:
+            self.seconds = time.monotonic() - begun
+
+    def _told(self, command: Command) -> str:
+        """What a command prints; nothing if it fails."""
+        child = _start(command, Log(None), self._secrets, (None, None), keep=_KEPT_BYTES)
+        output = child.routes[0]
+        return bytes(output.kept).decode(errors="replace") if self._attend_step(child) == 0 else ""
+
+    def _task(
+        self,
+        plan: Plan,
+        task: Command,
+        timeout_seconds: float | None,
+        deadline: float | None,
+        started: Callable[[int], None],
+    ) -> tuple[int, int, int]:
+        """The status of the task's process, and how many bytes it put out and how many of them as errors."""
+        self._signals.check()
+        child = _start(task, self._log, self._secrets, (self._stdout, self._stderr))
+        routes = tuple(child.routes)
+        begun = time.monotonic()
+        if deadline is None and timeout_seconds is not None:
+            deadline = begun + timeout_seconds
         try:
             started(child.process.pid)
             reason = attend(child, signals=self._signals, deadline=deadline)
             if reason != "ended":
-                self._stop(plan, child, self._signals.received[-1] if reason == "signal" else signal.SIGTERM)
+                self._stopping.stop(plan, child, self._signals.received[-1] if reason == "signal" else signal.SIGTERM)
         finally:
             if not child.gone:  # only after an error of our own, or a process that nothing can end
-                self._end(plan, child)
+                self._stopping.end(plan, child)
             self.seconds = time.monotonic() - begun
             # As in a container, nothing that the task left in the background outlives it.
             child.signal(signal.SIGKILL)
             child.close()
-        for outlet in outlets:
-            if outlet.error:
-                self._report(f"the task's output could not be shown: {outlet.error.strerror}")
+        for route in routes:
+            if route.outlet and route.outlet.error:
+                self._report(f"the task's output could not be shown: {route.outlet.error.strerror}")
         if reason == "signal":
             raise self._signals.interrupted()
         if reason == "late":
-            raise TimedOut(f"the task was stopped after its time limit of {timeout_seconds:g} seconds")
-        return child.reap()
-
-    def _stop(self, plan: Plan, child: Child, number: int) -> None:
-        """Ask the task to end; insist after a grace, or at another signal."""
-        child.impatient = True
-        deadline = time.monotonic() + GRACE_SECONDS
-        asked = "done"
-        if plan.stop is None:
-            child.signal(number)
-        else:
-            # The engine may itself wait as long before it insists.
-            asked = self._beside(plan.stop, child, deadline + _SHORT_SECONDS)
-        if asked == "done":  # and not cut short by another signal
-            attend(child, signals=self._signals, deadline=deadline)
-        if asked == "failed" or not child.gone:
-            self._end(plan, child, found=asked != "failed")
-
-    def _end(self, plan: Plan, child: Child, *, found: bool = True) -> None:
-        """End the task at once. If it was not found, its engine's client may still be about to start it."""
-        child.impatient = True
-        if plan.kill and found:
-            self._beside(plan.kill, child, time.monotonic() + GRACE_SECONDS)
-            attend(child, deadline=time.monotonic() + _SHORT_SECONDS)
-        if plan.kill and not child.gone:
-            child.signal(signal.SIGTERM)
-            attend(child, signals=self._signals, deadline=time.monotonic() + _SHORT_SECONDS)
-        if not child.gone:
-            kill(child)
-        if plan.kill and not found:
-            # What the client asked for last may take effect after its end.
-            for pause in (0.0, 0.5):
-                time.sleep(pause)
-                self._beside(plan.kill, child, time.monotonic() + GRACE_SECONDS)
-
-    def _beside(self, command: Command, child: Child, deadline: float) -> str:
-        """Perform a command while the child's output is carried on: `done`, `failed` or `late`; a signal ends it."""
-        try:
-            helper = _start(command, self._log, self._secrets, None)
-        except _CannotStart:
-            return "failed"
-        try:
-            reason = attend(child, signals=self._signals, deadline=deadline, beside=helper)
-            if reason == "ended":
-                reason = attend(helper, signals=self._signals, deadline=deadline)
-        finally:
-            if not helper.gone:
-                kill(helper)
-            helper.close()
-        if reason in ("signal", "late"):
-            return "late"
-        return "failed" if helper.reap() else "done"
+            raise late(timeout_seconds)
+        return child.reap(), routes[0].carried, routes[1].carried
 
 
 def _start(
@@ -366,6 +400,9 @@ def _start(
     secrets: Mapping[str, str],
     outlets: tuple[int | None, int | None] | None,
     keep: int = 0,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
 ) -> Child:
     """Start a command in a session of its own; its output goes to the log and to the outlets, or nowhere if None."""
     import subprocess
@@ -376,48 +413,30 @@ def _start(
         environment.update(command.environment)
         environment.update({name: secrets[name] for name in command.secrets if name in secrets})
     target = subprocess.DEVNULL if outlets is None else subprocess.PIPE
+    own = None
+    if command.input is not None:
+        own = stdin = files.unnamed(content(command.input, secrets))
     try:
         process = subprocess.Popen(
             command.argv,
             bufsize=0,
-            stdin=subprocess.DEVNULL,
-            stdout=target,
-            stderr=target,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=target if stdout is None else stdout,
+            stderr=target if stderr is None else stderr,
             cwd=command.directory,
             env=environment,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        raise _why(error, command) from None
+        raise why(error, command) from None
+    finally:
+        if own is not None:
+            os.close(own)
     routes: list[Route] = []
-    for pipe, descriptor in zip((process.stdout, process.stderr), outlets or (), strict=False):
+    for pipe, descriptor in zip((process.stdout, process.stderr), outlets or (None, None), strict=True):
         if pipe is not None:
             source = os.dup(pipe.fileno())
             pipe.close()
             hide = Redaction(value.encode(errors="surrogateescape") for value in secrets.values()) if secrets else None
             routes.append(Route(source, log, None if descriptor is None else Outlet(descriptor), keep, hide))
     return Child(process, tuple(routes))
-
-
-def _why(error: OSError | ValueError, command: Command) -> _CannotStart:
-    """What kept a command from starting, with the status that a shell would give."""
-    executable = command.argv[0]
-    if isinstance(error, ValueError):  # a NUL, or a name of a variable with `=`; the text holds no value
-        return _CannotStart(f"`{executable}` cannot be started: {error}", 126)
-    if command.directory and error.filename == command.directory:
-        return _CannotStart(f"the directory `{command.directory}` cannot be entered: {error.strerror}", 126)
-    if isinstance(error, FileNotFoundError):
-        # Also a script whose interpreter is missing, which the kernel reports in the same words.
-        missing = "its interpreter is missing" if os.path.isfile(executable) else "there is no such executable"
-        return _CannotStart(f"`{executable}` cannot be started: {missing}", 127)
-    return _CannotStart(f"`{executable}` cannot be started: {error.strerror}", 126)
-
-
-def _shortened(argv: tuple[str, ...]) -> str:
-    text = shlex.join(argv)
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _bytes(text: str) -> bytes:
-    """As it came: a name that is not UTF-8 stands in a text with its bytes escaped."""
-    return text.encode(errors="surrogateescape")

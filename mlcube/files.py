@@ -4,7 +4,7 @@ import os
 
 from mlcube.errors import CubeError
 
-__all__ = ["read_small", "write"]
+__all__ = ["end_of", "read_small", "unnamed", "write"]
 
 _MOST_BYTES = 1 << 20
 
@@ -29,6 +29,30 @@ def write(path: str, content: bytes, *, mode: int = 0o666, durable: bool = False
             raise
     except OSError as error:
         raise CubeError(f"`{path}` cannot be written: {error.strerror}") from error
+
+
+def unnamed(content: bytes) -> int:
+    """A descriptor from which the content can be read, and which no other process of the machine finds by a name."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("input")
+    else:
+        import tempfile
+
+        descriptor, path = tempfile.mkstemp()
+        os.unlink(path)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def end_of(descriptor: int, size: int) -> bytearray:
+    """The last bytes of what was written there, after which it is closed."""
+    try:
+        return bytearray(os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size)))
+    finally:
+        os.close(descriptor)
 
 
 def read_small(path: str) -> bytes:

@@ -16,7 +16,7 @@ def perform(command: Command) -> int | None:
 
     What does not go smoothly is left to the command itself, which begins where this stopped and finds the words.
     """
-    if command.environment or command.clean or command.directory or command.secrets:
+    if command.environment or command.clean or command.directory or command.secrets or command.input is not None:
         return None
     try:
         match command.argv:

@@ -1,6 +1,6 @@
 """One task of one cube, bound to concrete arguments, paths and needs: all that a runner needs to know."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -63,6 +63,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     workspace: str
     """Absolute path on the host."""
+    root: str | None = None
+    """Absolute path of the cube's directory, to which files that the cube names refer. No part of the digest."""
     scratch: str
     """A directory of this run alone on the host, which becomes /tmp. No part of the digest."""
     image: str | None = None
@@ -104,6 +106,25 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     def secret_path(self, secret: Secret) -> str:
         """Where on the host a secret that is mounted as a file lies while the task runs."""
         return f"{self.scratch}.secrets/{secret.name}"
+
+    def relocated(self, moved: Callable[[str], str]) -> "Invocation":
+        """The same where every path of the host is another one, as `moved` says. The digest stays."""
+        replace = msgspec.structs.replace
+        recipe, python = self.recipe, self.python
+        return replace(
+            self,
+            workspace=moved(self.workspace),
+            root=moved(self.root) if self.root else None,
+            scratch=moved(self.scratch),
+            recipe=recipe and replace(recipe, context=moved(recipe.context), file=moved(recipe.file)),
+            python=python and replace(python, source=moved(python.source)),
+            mounts=tuple(replace(mount, source=moved(mount.source)) for mount in self.mounts),
+            parameters=tuple(
+                replace(each, path=moved(each.path), staged=moved(each.staged) if each.staged else None)
+                for each in self.parameters
+            ),
+            copies=(),
+        )
 
     @property
     def outputs(self) -> tuple[Parameter, ...]:

@@ -5,7 +5,27 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["Command", "Diagnosis", "Fail", "Plan", "SecretText", "Step", "Unless", "WriteFile", "command"]
+__all__ = [
+    "Command",
+    "Diagnosis",
+    "Fail",
+    "Job",
+    "Pipe",
+    "Plan",
+    "SecretText",
+    "Step",
+    "Unless",
+    "WriteFile",
+    "command",
+    "printing",
+]
+
+PAUSES = (1.0, 4.0, 10.0)
+"""How long to wait before a command whose connection failed is tried again, in seconds."""
+
+
+PATIENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, *(60.0 * 2**n for n in range(6)), *(3600.0,) * 5)
+"""The same where something would be lost: about six hours in all."""
 
 
 class SecretText(msgspec.Struct, frozen=True, tag="secret"):
@@ -28,12 +48,22 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
     """What it prints is of no interest unless it fails."""
     hint: str | None = None
     """What to do when it fails."""
+    input: str | SecretText | None = None
+    """What it reads; None: nothing."""
+    transient: tuple[int, ...] = ()
+    """Statuses that mean that a connection failed, not the command: it is then tried again, a few times."""
+    patient: bool = False
+    """Whether it is then tried again for hours, because something would be lost."""
 
     def script(self) -> str:
-        """As one line of POSIX shell."""
+        """As one line of POSIX shell; a few lines if it is to be tried again."""
         text = self.words()
         if self.directory:
             text = f"(cd {shlex.quote(self.directory)} && {text})"
+        if self.input is not None:
+            text = f"{printing(self.input)} | {text}"
+        if self.transient:
+            text = _again(text, self.transient, patient=self.patient)
         return text + self.otherwise()
 
     def words(self) -> str:
@@ -59,10 +89,26 @@ class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write", omit_def
 
     def script(self) -> str:
         """As one line of POSIX shell."""
-        target = shlex.quote(self.path)
-        if isinstance(self.text, SecretText):
-            return f'(umask 077 && printf %s "${{{self.text.name}}}" > {target})'
-        return f"printf %s {shlex.quote(self.text)} > {target}"
+        text = f"{printing(self.text)} > {shlex.quote(self.path)}"
+        return f"(umask 077 && {text})" if isinstance(self.text, SecretText) else text
+
+
+class Pipe(msgspec.Struct, frozen=True, kw_only=True, tag="pipe", omit_defaults=True):
+    """Two commands, of which the second reads what the first prints. Both must succeed."""
+
+    source: Command
+    target: Command
+    transient: tuple[int, ...] = ()
+    """Statuses of either that mean that a connection failed: both are then tried again, a few times."""
+    patient: bool = False
+    """Whether they are then tried again for hours, because something would be lost."""
+
+    def script(self) -> str:
+        """As POSIX shell; the first one's failure reaches the second as an end that comes too early."""
+        source, target = f"{{ {self.source.script()}; }}", f"{{ {self.target.script()}; }} >&4"
+        text = f"{{ {source} || echo failed >&3; }} | {{ {target} || echo failed >&3; }}"
+        text = f'{{ [ -z "$( {{ {text}; }} 3>&1 )" ]; }} 4>&1'
+        return _again(text, (*self.transient, 1), patient=self.patient) if self.transient else text
 
 
 class Fail(msgspec.Struct, frozen=True, kw_only=True, tag="fail", omit_defaults=True):
@@ -97,7 +143,7 @@ class Unless(msgspec.Struct, frozen=True, kw_only=True, tag="unless", omit_defau
         return guarded(self)
 
 
-Step = Command | WriteFile | Unless | Fail
+Step = Command | WriteFile | Pipe | Unless | Fail
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit_defaults=True):
@@ -107,7 +153,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit
     message: str
     hint: str | None = None
     status: int | None = None
-    """Ask only about a task that ended with this status."""
+    """Ask only about a task that ended with this status. One that an error of cube's has, as 124 for a time limit, is
+    no status of the task's own: that error is then raised."""
     started: bool = True
     """Whether the task was started at all, if it is so."""
 
@@ -118,12 +165,33 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, tag="diagnosis", omit
         return f"{asked}[ -z \"$({self.probe.script()} 2>/dev/null)\" ] || printf '%s\\n' {shlex.join(lines)} >&2"
 
 
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job", omit_defaults=True):
+    """A task that runs apart from the process that started it, so that a connection may fail without harming it."""
+
+    start: Command
+    """Starts it, and returns. A second one finds the first, and does nothing."""
+    follow: Command
+    """Gets two numbers as further words: how many bytes of output and of errors are known already. Prints what comes
+    after them, until the task has ended, and ends with the task's status."""
+    status: Command
+    """Prints the task's exit status once it has ended; before, nothing."""
+    lost: tuple[int, ...] = ()
+    """Statuses of `follow` that mean that the connection failed; the task runs on, and is followed again."""
+    timed: bool = False
+    """Its time limit is kept where it runs: what it waits for there does not count."""
+
+    def script(self) -> str:
+        """As POSIX shell that follows it once."""
+        whole = msgspec.structs.replace(self.follow, argv=(*self.follow.argv, "0", "0"))
+        return f"{{ {self.start.script()}; }} && {whole.script()}"
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The steps that a runner wants performed for an invocation."""
 
     steps: tuple[Step, ...] = ()
     """Performed in order; the first that fails ends the plan with its status."""
-    task: Command | None = None
+    task: Command | Job | None = None
     """The step that runs the task, after `steps`: its output is the task's, its status is the run's."""
     after: tuple[Step, ...] = ()
     """Performed after a task that succeeded."""
@@ -137,6 +205,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Asks the task to end, and returns when it has. None: the task's own process gets the signal."""
     kill: Command | None = None
     """Ends the task at once. None: the task's own process is killed."""
+    elsewhere: str | None = None
+    """Where the task and its outputs are until `otherwise`, `after` and `always` have seen to them, if that is a place
+    that may not be reached. Then the run remains to be settled."""
 
     def script(self, *, timeout_seconds: float | None = None) -> str:
         """This plan as a POSIX shell script that does the same."""
@@ -145,7 +216,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return standalone(self, timeout_seconds=timeout_seconds)
 
     @property
-    def commands(self) -> tuple[Step, ...]:
+    def commands(self) -> tuple[Step | Job, ...]:
         """Every step in the order in which a run without trouble performs it."""
         return (*self.steps, *([self.task] if self.task else []), *self.after, *self.always)
 
@@ -153,3 +224,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def command(*argv: str, quiet: bool = False) -> Command:
     """A command that inherits everything."""
     return Command(argv=argv, quiet=quiet)
+
+
+def printing(text: str | SecretText) -> str:
+    """Shell that prints a text; a secret out of the variable of its name."""
+    word = f'"${{{text.name}}}"' if isinstance(text, SecretText) else shlex.quote(text)
+    return f"printf %s {word}"
+
+
+def _again(text: str, statuses: tuple[int, ...], *, patient: bool) -> str:
+    """Tried again while its status is one of these; as long as `execute` does."""
+    pauses = " ".join(f"{seconds:g}" for seconds in (PATIENT_PAUSES if patient else PAUSES))
+    transient = "|".join(f"*,{status}" for status in statuses)
+    return (
+        f"{{ for pause in {pauses} end; do\n  status=0; {text} || status=$?\n"
+        f"  case $pause,$status in end,*) break ;; {transient}) sleep $pause ;; "
+        f"*) break ;; esac\ndone; (exit $status); }}"
+    )

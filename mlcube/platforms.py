@@ -94,11 +94,18 @@ def choose(
         host = gather(platform.runner)
         objection = _objection(platform, host, invocations)
         if objection is None:
-            reason = "; ".join(passed) or "usable here, and the first that is asked"
-            return Choice(platform=platform, host=host, reason=reason)
+            return Choice(platform=platform, host=host, reason=_passed_over(objections, passed))
         objections.append(objection)
-        passed.append(str(objection.args[0]))
+        passed.append(candidate)
     raise _nobody(objections, invocations)
+
+
+def _passed_over(objections: Sequence[CubeError], names: Sequence[str]) -> str:
+    """Why it was not the first that is asked; the others only by name, so that it is one line."""
+    if not objections:
+        return "usable here, and the first that is asked"
+    others = ", ".join(f"`{name}`" for name in names[1:])
+    return f"{objections[0].args[0]}{f'; nor can {others}' if others else ''}"
 
 
 def _objection(platform: Platform, host: Host, invocations: Sequence[Invocation]) -> CubeError | None:

@@ -186,14 +186,13 @@ def understand_singularity(
     except ValueError:
         return found.needs(), [Problem(message=f"the quotes in `{arguments}` do not match", position=position)]
     ours = {"-C", "--containall", "-c", "--contain", "-e", "--cleanenv", "--no-home", "--writable-tmpfs", "--net"}
-    devices = {"--nv", "--rocm"}
-    ours |= {"--nvccli", "-i", "--ipc", "--pid", "-p", "--userns", "-u", "--no-eval", "--compat"}
-    for flag, value, given in _flags(queue, ours | devices):
+    ours |= {"--nv", "--rocm", "--nvccli", "-i", "--ipc", "--pid", "-p", "--userns", "-u", "--no-eval", "--compat"}
+    for flag, value, given in _flags(queue, ours):
         match flag:
-            case _ if flag in devices:
-                found.resources["gpus"] = "all"
             case _ if flag in ours:
-                continue  # how cube runs it anyway
+                # How cube runs it anyway. That `--nv` gives GPUs where there are some, and asks for none, is the
+                # runner's knowledge.
+                continue
             case "--network":
                 _network(found, value, given)
             case "--env":

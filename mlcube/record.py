@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from mlcube import directories, files, locks
-from mlcube.errors import Busy, CubeError, UsageError
+from mlcube.errors import Busy, CubeError, EngineUnavailable, UsageError
 from mlcube.plan import Plan
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "remove",
     "runs",
     "settle",
+    "unsettled",
 ]
 
 _Kind = TypeVar("_Kind")
@@ -126,6 +127,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     exit_status: Annotated[int | None, Meta(description="What `cube` exits with; the task's own, if it ran.")] = None
     message: Annotated[str | None, Meta(description="What went wrong, in words.")] = None
     outputs: Annotated[tuple[Output, ...], Meta(description="What the task wrote, if it succeeded.")] = ()
+    unsettled: Annotated[
+        str | None, Meta(description="Where something of it may still be, because that place could not be reached.")
+    ] = None
 
 
 class Plans(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,7 +205,7 @@ class RunDirectory:
         from mlcube.signals import catching
 
         found = self._read("record.json", Record)
-        if self.live() or (found and found.status != "running"):
+        if self.live() or (found and found.status != "running" and not found.unsettled):
             return
         plans = self._read("plan.json", Plans) or Plans()
         left = [self._read("step.json", locks.Holder)]
@@ -213,11 +217,19 @@ class RunDirectory:
         with catching() as signals, Execution(signals=signals) as execution:
             execution.clean_up(plans.run, killed=True)
             execution.clean_up(plans.prepare)
+        left_there = (plans.run.elsewhere or "another host") if execution.unreached else None
         if found and os.path.isdir(self.path):
-            ended = msgspec.structs.replace(
-                found, status="interrupted", exit_status=137, message="the run was killed", finished=now()
-            )
+            ended = msgspec.structs.replace(found, unsettled=left_there)
+            if found.status == "running":
+                ended = msgspec.structs.replace(
+                    ended, status="interrupted", exit_status=137, message="the run was killed", finished=now()
+                )
             self.write_record(ended)
+        if left_there:
+            raise EngineUnavailable(
+                f"run {self.id} is not settled: `{left_there}` cannot be reached, and may hold its outputs",
+                hint=f"another run there tries it again, or once it can be reached: cube runs remove {self.id}",
+            )
 
     def _read(self, name: str, kind: type[_Kind]) -> _Kind | None:
         try:
@@ -286,6 +298,11 @@ def find_id(prefix: str) -> str:
 def killed() -> list[str]:
     """The runs whose process was killed, and that nobody has settled since."""
     return [run.id for run in map(RunDirectory, _ids()) if run.killed()]
+
+
+def unsettled(platform: str) -> list[str]:
+    """The runs of that platform of which something may be left where it could not be reached."""
+    return [found.id for found in runs() if found.unsettled and found.platform.name == platform]
 
 
 def remove(run_id: str) -> None:

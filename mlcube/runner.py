@@ -7,9 +7,23 @@ import msgspec
 
 from mlcube.errors import UsageError, did_you_mean
 from mlcube.invocation import Invocation
-from mlcube.plan import Plan
+from mlcube.plan import Command, Plan, Step
 
-__all__ = ["GROUP", "ORDER", "Answer", "Fact", "Host", "Runner", "candidates", "find", "installed"]
+__all__ = [
+    "GROUP",
+    "ORDER",
+    "Answer",
+    "Fact",
+    "Folder",
+    "Host",
+    "Runner",
+    "Transfer",
+    "Transferring",
+    "built_in",
+    "candidates",
+    "find",
+    "installed",
+]
 
 GROUP = "mlcube.runners"
 """The entry-point group of every runner, ours and anyone's."""
@@ -20,6 +34,11 @@ ORDER = ("docker", "podman", "singularity", "sandbox", "local")
 _BUILT_IN = {
     "docker": "mlcube_runners.docker:DockerRunner",
     "local": "mlcube_runners.local:LocalRunner",
+    "podman": "mlcube_runners.podman:PodmanRunner",
+    "sandbox": "mlcube_runners.sandbox:SandboxRunner",
+    "singularity": "mlcube_runners.singularity:SingularityRunner",
+    "slurm": "mlcube_runners.slurm:SlurmRunner",
+    "ssh": "mlcube_runners.ssh:SshRunner",
 }
 """So that a built-in runner is found without importlib.metadata, which costs 40 ms."""
 
@@ -44,6 +63,48 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """Variables of the caller's environment that change the answer, as DOCKER_HOST does."""
     files: tuple[str, ...] = ()
     """Files whose change changes the answer; `~` is understood."""
+
+
+class Folder(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of this host to copy into a directory of another one. A copy that was cut is resumed."""
+
+    source: str
+    names: tuple[str, ...]
+    """Of files in `source`. One that is a link is copied as what it leads to."""
+    target: str
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """How an image that this host has, or can make, gets to the host where the plan is performed.
+
+    What is called a word here is a name of the image's content: with other content, it is another word.
+    """
+
+    name: str
+    """The image, as the user knows it."""
+    here: Command
+    """Prints the word of the image as it is here; fails where there is none."""
+    there: Command
+    """Gets the word, perhaps an empty one, as a further argument. Succeeds where nothing need be sent: the image is
+    there, and is none that was sent and has changed here since. What is there under another name gets this one."""
+    content: "Command | Folder"
+    """Prints what `load` reads; or the files that `load` finds."""
+    load: Command
+    """Makes the image of it, at once or not at all. It gets the word as a further argument if `content` is a folder."""
+    known: Command | None = None
+    """Prints, there, what `difference` reads."""
+    difference: Command | None = None
+    """As `content`, without what is there already."""
+    make: tuple[Step, ...] = ()
+    """Performed here before it is sent: makes the image, unless it is made."""
+    clean: tuple[Step, ...] = ()
+    """Performed here at the end, whatever happened."""
+    covers: int = 1
+    """How many of the first steps of the plan that prepares it stands for."""
+    sooner: bool = False
+    """Whether it is sent, if it is here, before the other host tries to make it."""
+    alone: bool = False
+    """Whether there is no other way, because the other host can not make the image."""
 
 
 Host = Mapping[str, Any]
@@ -91,6 +152,26 @@ class Runner(Protocol):
         ...
 
 
+@runtime_checkable
+class Transferring(Protocol):
+    """What a runner has besides if its images can be brought to another host, by a placement around it.
+
+    The host is then the other one; what is known of this one is in its fact `here`, by name: the answers to
+    `facts_here`, and `root` and `workspace`, the directories that the invocation's paths are relative to here.
+    """
+
+    def facts_here(self) -> tuple[Fact, ...]:
+        """What it must know of this host for that."""
+        ...
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """How an image gets there, None where it can not. The invocation is as it is here.
+
+        `anew`: what could be newer is made again, as `configure` does.
+        """
+        ...
+
+
 def find(name: str) -> type[Runner]:
     """The runner of that name.
 
@@ -113,6 +194,11 @@ def find(name: str) -> type[Runner]:
             ) from error
         return runner
     raise UsageError(f"no runner is named `{name}`", hint=did_you_mean(name, installed()))
+
+
+def built_in() -> tuple[str, ...]:
+    """The runners that come with mlcube: engines in the order in which they are asked, then placements."""
+    return (*candidates(), *sorted(name for name in _BUILT_IN if name not in ORDER))
 
 
 def candidates() -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def plans(invocation: Invocation, runner: Runner, host: Host) -> tuple[Plan, Pla
         plan,
         steps=workspace.before(invocation) + plan.steps,
         after=plan.after + workspace.after(invocation),
+        otherwise=plan.otherwise + workspace.otherwise(invocation),
         always=plan.always + workspace.always(invocation),
     )
     return runner.prepare(invocation, host), whole
@@ -73,7 +74,7 @@ def run_task(
 
     What is no failure of the task is raised, with the run's id as the error's `run_id`; the record has it too.
     """
-    _settle(report)
+    _settle(platform.name, report)
     with catching() as signals:
         run = _Run(invocation, platform, cube, signals)
         try:
@@ -89,12 +90,21 @@ def run_task(
         return run.record
 
 
-def _settle(report: Callable[[str], None]) -> None:
-    """End and note what runs left that were killed, before another begins; what cannot be settled stays as it is."""
+def _settle(platform: str, report: Callable[[str], None]) -> None:
+    """End and note what runs left that were killed, before another begins; what cannot be settled stays as it is.
+
+    So are those of the same platform of which something was left where it could not be reached.
+    """
     for run_id in record.killed():
         report(f"run {run_id} was killed: cleaning up what it left")
         with suppress(CubeError, OSError):
             record.settle(run_id)
+    for run_id in record.unsettled(platform):
+        try:
+            record.settle(run_id)
+        except (CubeError, OSError):
+            continue  # the run that begins now will say why it cannot be reached
+        report(f"run {run_id} is settled: what it had left elsewhere was brought back, and is gone there")
 
 
 class _Run:
@@ -154,7 +164,10 @@ class _Run:
         )  # fmt: skip
         with execution, held:
             begun = time.monotonic()
-            _prepare(execution, self.runner, prepare)
+            try:
+                _prepare(execution, self.runner, prepare)
+            finally:
+                self._note_unreached(execution, run.elsewhere, report)
             self._note(prepared=record.now(), seconds=record.Seconds(prepare=_since(begun)))
             image = _Image(self.runner, invocation, facts, execution.answers)
             try:
@@ -164,6 +177,7 @@ class _Run:
             finally:
                 seconds = msgspec.structs.replace(self.record.seconds, run=_rounded(execution.seconds))
                 self._note(seconds=seconds, image=image.identity())
+                self._note_unreached(execution, run.elsewhere, report)
             if status == 0:
                 named = zip(invocation.outputs, places, strict=True)
                 self._note(outputs=tuple(self._output(output, place, report) for output, place in named))
@@ -188,6 +202,17 @@ class _Run:
         """Note how the run went, for good."""
         self._note(**ending, finished=record.now())
         self.directory.write_record(self.record)
+
+    def _note_unreached(self, execution: Execution, elsewhere: str | None, report: Callable[[str], None]) -> None:
+        """If its end could not be seen to, a later run does it."""
+        if not execution.unreached or self.record.unsettled:
+            return
+        place = elsewhere or "another host"
+        self._note(unsettled=place)
+        report(
+            f"`{place}` could not be reached: the task may still run there, and its outputs may be there\n"
+            f"hint: the next run on that platform sees to it, and so does: cube runs remove {self.record.id}"
+        )
 
     def _note(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)

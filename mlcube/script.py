@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mlcube.plan import Command, Plan, Step, Unless
+from mlcube.plan import PATIENT_PAUSES, PAUSES, Command, Diagnosis, Job, Pipe, Plan, Step, Unless, printing
 
-__all__ = ["body", "guarded", "prelude", "standalone"]
+__all__ = ["body", "embedded", "guarded", "prelude", "standalone"]
 
 _ATTENDING = """\
 # Each command runs apart from this shell, so that a signal or the time limit can end it with all that it started.
@@ -73,6 +73,20 @@ trap 'cube_stop 130' INT
 trap 'cube_stop 143' TERM
 trap 'cube_stop 124' ALRM"""
 
+_TRYING = """\
+# Tries cube_once again, after each of the pauses, while its status is one that means that a connection failed.
+cube_again() { # pauses status...
+  cube_pauses=$1
+  shift
+  for cube_pause in $cube_pauses end; do
+    cube_status=0
+    cube_once || cube_status=$?
+    case " $* " in *" $cube_status "*) ;; *) return "$cube_status" ;; esac
+    [ "$cube_pause" != end ] || return "$cube_status"
+    sleep "$cube_pause" & cube_wait || :
+  done
+}"""
+
 _FORGETTING = """\
 # What a task inherits of this shell: nothing but the variables that are named.
 cube_forget() {
@@ -104,15 +118,25 @@ cube_dead() {
   [ "$(cube_field boot "$1")" = "$(cube_boot)" ] || return 0
   [ "$(cube_start "$(cube_field pid "$1")")" != "$(cube_field start "$1")" ]
 }
+cube_create() { # file
+  for cube_try in 1 2 3; do
+    ln "$cube_mine" "$1" 2>/dev/null && return
+    # A file system without hard links: then a new file, which nobody opens that is there already.
+    [ -e "$1" ] || (set -C && cat "$cube_mine" >"$1") 2>/dev/null || :
+    [ ! -e "$1" ] || { [ "$(cube_field token "$1")" = "$cube_token" ]; return; }
+  done
+  printf '%s\\n' "error: the lock $1 cannot be made" "hint: see who may write there: ls -ld $(dirname -- "$1")" >&2
+  exit 74
+}
 cube_lock() { # file what-for
   cube_token=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \\n') cube_told=''
   mkdir -p -- "$(dirname -- "$1")"
   cube_mine=$1.$cube_token.new
   printf '{"pid":%s,"host":"%s","boot":"%s","start":%s,"token":"%s"}' \\
     $$ "$(uname -n)" "$(cube_boot)" "$(cube_start $$)" "$cube_token" >"$cube_mine"
-  until ln "$cube_mine" "$1" 2>/dev/null; do
+  until cube_create "$1"; do
     cube_other=$(cube_field token "$1")
-    if cube_dead "$1" && ln "$cube_mine" "$1.$cube_other" 2>/dev/null; then
+    if cube_dead "$1" && cube_create "$1.$cube_other"; then
       # Looked at again: somebody else may have removed it meanwhile, and hold a new one.
       [ "$(cube_field token "$1")" != "$cube_other" ] || rm -f -- "$1"
       rm -f -- "$1.$cube_other"
@@ -149,8 +173,10 @@ def prelude(plans: Sequence[Plan]) -> str:
     parts = [_ATTENDING.replace("@GRACE@", str(_GRACE_SECONDS))]
     if any(isinstance(step, Unless) and step.lock for step in steps):
         parts.append(_LOCKING)
-    if any(isinstance(step, Command) and step.clean and step.secrets for step in steps):
+    if any(isinstance(step, Command) and _needs_forgetting(step) for step in steps):
         parts.append(_FORGETTING)
+    if any(isinstance(step, Command | Pipe) and step.transient for step in steps):
+        parts.append(_TRYING)
     return "\n".join(parts)
 
 
@@ -183,7 +209,41 @@ def guarded(step: Unless) -> str:
     return f"{probe} || {{\n  {lock}\n  {probe} || {{\n{_indent(inner)}\n  }}\n  cube_unlock\n}}"
 
 
-def _task(plan: Plan, task: Command, timeout_seconds: float | None) -> list[str]:
+def embedded(plan: Plan, *, reasons_in: str) -> str:
+    """A plan as a part of somebody else's script, which attends it.
+
+    What diagnoses find is not told, but kept in the directory `reasons_in`: in `reason.0` and so on.
+    """
+    lines = [_unlocked(step).script() for step in plan.steps]
+    if plan.task:
+        task = plan.task.script()
+        if isinstance(plan.task, Command) and _needs_forgetting(plan.task):
+            lines.append(_FORGETTING)
+            task = _with_secrets(plan.task, "")
+        kept = (_kept(each, f"{reasons_in}/reason.{number}") for number, each in enumerate(plan.diagnoses))
+        reasons = "".join(kept)
+        lines.append(task + (f" || {{ status=$?; {reasons}exit $status; }}" if reasons else ""))
+    lines += [_unlocked(step).script() for step in plan.after]
+    last = [f"[ $? -eq 0 ] || {{ {'; '.join(_calmly(plan.otherwise))}; }}"] if plan.otherwise else []
+    last += _calmly(plan.always)
+    if last:
+        lines.insert(0, f"trap {shlex.quote('; '.join(last))} EXIT")
+    return "\n".join(lines)
+
+
+def _unlocked(step: Step) -> Step:
+    """Without locks, whose functions belong to a whole script."""
+    if not isinstance(step, Unless):
+        return step
+    return msgspec.structs.replace(step, lock=None, steps=tuple(_unlocked(each) for each in step.steps))
+
+
+def _kept(diagnosis: Diagnosis, path: str) -> str:
+    asked = "" if diagnosis.status is None else f"[ $status -ne {diagnosis.status} ] || "
+    return f"{asked}{{ {diagnosis.probe.script()}; }} >{shlex.quote(path)} 2>/dev/null || :; "
+
+
+def _task(plan: Plan, task: Command | Job, timeout_seconds: float | None) -> list[str]:
     limit = "" if timeout_seconds is None else f" {math.ceil(timeout_seconds)}"
     reasons = [_indent(diagnosis.script()) for diagnosis in plan.diagnoses]
     ending = ["{", "  status=$?", *reasons, "  exit $status", "}"] if reasons else []
@@ -196,32 +256,60 @@ def _task(plan: Plan, task: Command, timeout_seconds: float | None) -> list[str]
         late = f"error: the task was stopped after its time limit of {timeout_seconds:g} seconds"
         stop = f"printf '%s\\n' {shlex.quote(late)} >&2; cube_stop 124"
         lines.append(f"trap {shlex.quote(stop)} ALRM")
-    lines.append(_attended(task, f"cube_wait{limit}") + (" || " + "\n".join(ending) if ending else ""))
+    wait = f"cube_wait{limit}"
+    attended = _attended(task, wait) if isinstance(task, Command) else f"(\n{task.script()}\n) </dev/null & {wait}"
+    lines.append(attended + (" || " + "\n".join(ending) if ending else ""))
     if plan.stop or plan.kill:
         lines.append("cube_ask() { cube_tell TERM; }\ncube_force() { :; }")
     return lines
 
 
 def _line(step: Step) -> str:
-    if isinstance(step, Command) and step.argv[0] not in _QUICK:
-        return _attended(step, "cube_wait") + step.otherwise()
-    return step.script()
+    match step:
+        case Command() if step.argv[0] not in _QUICK:
+            return _retried(_attended(step, "cube_wait"), step.transient, step.patient) + step.otherwise()
+        case Pipe():
+            whole = msgspec.structs.replace(step, transient=()).script()
+            statuses = (1, *step.transient) if step.transient else ()  # it does not tell whose status it was
+            return _retried(f"$cube_apart sh -uc {shlex.quote(whole)} </dev/null & cube_wait", statuses, step.patient)
+        case _:
+            return step.script()
+
+
+def _retried(text: str, transient: tuple[int, ...], patient: bool) -> str:
+    """Again after a while, when its status says that a connection failed."""
+    if not transient:
+        return text
+    pauses = " ".join(f"{seconds:g}" for seconds in (PATIENT_PAUSES if patient else PAUSES))
+    return f"cube_once() {{\n{_indent(text)}\n}}\ncube_again {shlex.quote(pauses)} {' '.join(map(str, transient))}"
 
 
 def _attended(command: Command, wait: str) -> str:
     """In the background, which a shell that waits can leave when it is asked to stop."""
     apart = "$cube_apart "
-    if command.clean and command.secrets:
-        # Nobody but the caller may read a process's environment; its arguments, anybody.
-        settings = [f"{key}={shlex.quote(value)}" for key, value in command.environment.items()]
-        lines = [f"cd {shlex.quote(command.directory)}"] if command.directory else []
-        lines.append(f"cube_forget {shlex.join(command.secrets)}")
-        lines += [f"export {setting}" for setting in settings]
-        lines.append(f"exec {apart}{shlex.join(command.argv)}{' >/dev/null' if command.quiet else ''}")
-        return "(\n" + "\n".join(_indent(line) for line in lines) + f"\n) </dev/null & {wait}"
+    if _needs_forgetting(command):
+        return f"{_with_secrets(command, apart)} </dev/null & {wait}"
+    text = f"{apart}{command.words()}"
     if command.directory:
-        return f"(cd {shlex.quote(command.directory)} && exec {apart}{command.words()}) </dev/null & {wait}"
-    return f"{apart}{command.words()} </dev/null & {wait}"
+        text = f"(cd {shlex.quote(command.directory)} && exec {text})"
+    if command.input is not None:  # what is waited for is the last one, and it is the one that is apart
+        return f"{printing(command.input)} | {text} & {wait}"
+    return f"{text} </dev/null & {wait}"
+
+
+def _needs_forgetting(command: Command) -> bool:
+    """Nobody but the caller may read a process's environment; its arguments, as those of `env`, anybody."""
+    return command.clean and bool(command.secrets)
+
+
+def _with_secrets(command: Command, apart: str) -> str:
+    """A subshell that becomes the command, in an environment with secrets and nothing else of the shell's."""
+    settings = [f"{key}={shlex.quote(value)}" for key, value in command.environment.items()]
+    lines = [f"cd {shlex.quote(command.directory)}"] if command.directory else []
+    lines.append(f"cube_forget {shlex.join(command.secrets)}")
+    lines += [f"export {setting}" for setting in settings]
+    lines.append(f"exec {apart}{shlex.join(command.argv)}{' >/dev/null' if command.quiet else ''}")
+    return "(\n" + "\n".join(_indent(line) for line in lines) + "\n)"
 
 
 def _calmly(steps: Sequence[Step]) -> list[str]:
@@ -229,7 +317,7 @@ def _calmly(steps: Sequence[Step]) -> list[str]:
     return [f"{{ {step.script()}\n}} 2>/dev/null || :" for step in steps]
 
 
-def _within(step: Step) -> "list[Step]":
+def _within(step: Step | Job) -> "list[Step | Job]":
     return [step, *(inner for each in step.steps for inner in _within(each))] if isinstance(step, Unless) else [step]
 
 

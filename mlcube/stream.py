@@ -87,13 +87,15 @@ class Outlet:
 class Route:
     """One output of a process: from its pipe into the log and on to an outlet."""
 
-    __slots__ = ("_log", "_redaction", "keep", "kept", "left", "outlet", "pending", "source")
+    __slots__ = ("_log", "_redaction", "carried", "keep", "kept", "left", "outlet", "pending", "source")
 
     def __init__(
         self, source: int, log: Log, outlet: Outlet | None, keep: int = 0, redaction: Redaction | None = None
     ) -> None:
         self.source = source
         self.outlet = outlet
+        self.carried = 0
+        """How many bytes were read."""
         self.keep = keep
         self.kept = bytearray()
         """At least the last `keep` bytes."""
@@ -111,6 +113,7 @@ class Route:
         chunk = os.read(self.source, _CHUNK if self.left is None else min(_CHUNK, self.left))
         if not chunk:
             return False
+        self.carried += len(chunk)
         if self.left is not None:
             self.left -= len(chunk)
         self._record(self._redaction.feed(chunk) if self._redaction else chunk)

@@ -11,7 +11,18 @@ from mlcube.errors import MissingInput, MissingOutput, UsageError
 from mlcube.invocation import Invocation, Parameter
 from mlcube.plan import Fail, SecretText, Step, Unless, WriteFile, command
 
-__all__ = ["EXCLUDED", "after", "always", "before", "free_bytes", "is_text", "kind", "locate", "source_digest"]
+__all__ = [
+    "EXCLUDED",
+    "after",
+    "always",
+    "before",
+    "free_bytes",
+    "is_text",
+    "kind",
+    "locate",
+    "otherwise",
+    "source_digest",
+]
 
 EXCLUDED = (".git", ".venv", ".cube", "__pycache__", "*.pyc")
 """What is no code, wherever it lies in a source folder."""
@@ -176,6 +187,24 @@ def _refused(output: Parameter, why: str) -> Fail:
         message=f"the task succeeded, but its output `{output.name}` {why}: {output.path}",
         hint=f"the task must write a {output.type}: {output.target}, which it gets as `--{output.name}`",
         status=MissingOutput.status,
+    )
+
+
+_BRING = """\
+for place in "$1" "${1%/*}" "$2"; do [ ! -L "$place" ] || exit 1; done
+[ -f "$1" ] || exit 1
+[ ! -e "$2" ] || [ -f "$2" ] || exit 1
+mv -f -- "$1" "$2"
+"""
+"""WRITTEN PLACE: no link is followed, and nothing but a file is replaced."""
+
+
+def otherwise(invocation: Invocation) -> tuple[Step, ...]:
+    """What a task that failed has left for a place outside the workspace: there as in it, what was written is kept."""
+    return tuple(
+        command("sh", "-c", _BRING, "sh", output.staged, output.path, quiet=True)
+        for output in invocation.outputs
+        if output.staged
     )
 
 

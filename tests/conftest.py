@@ -15,6 +15,8 @@ import pytest
 
 BASE_IMAGE = os.environ.get("CUBE_TEST_IMAGE", "python:3.11-slim")
 REQUIRED = tuple(name for name in os.environ.get("CUBE_REQUIRE_ENGINES", "").split(",") if name)
+SSH_CONFIG = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/ssh/config"
+"""Leads to `engine-host`, the server of `tests/engines/sshd.sh`."""
 _HOME = os.path.expanduser("~")
 
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -66,6 +68,19 @@ def absence(engine: str) -> str | None:
             return None if sys.version_info >= (3, 10) else "Python is too old"
         case "docker":
             return _absence_of_docker()
+        case "podman":
+            return _absence_of_podman()
+        case "slurm":
+            return None if _succeeds("sinfo") else "no Slurm answers"
+        case "registry":
+            return None if _succeeds("curl", "-fsS", "http://127.0.0.1:5000/v2/") else "no registry answers"
+        case "ssh":
+            reached = _succeeds("ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "engine-host", "true")
+            return None if reached else "no SSH server of tests/engines/sshd.sh answers"
+        case "sandbox":
+            return _absence_of_sandbox()
+        case "singularity":
+            return _absence_of_singularity()
         case _:
             return f"no test knows how to ask for `{engine}`"
 
@@ -75,6 +90,31 @@ def _absence_of_docker() -> str | None:
         return "no Docker daemon answers"
     if not _succeeds("docker", "image", "inspect", BASE_IMAGE) and not _succeeds("docker", "pull", BASE_IMAGE):
         return f"the image {BASE_IMAGE} cannot be had"
+    return None
+
+
+def _absence_of_singularity() -> str | None:
+    if not (_succeeds("apptainer", "--version") or _succeeds("singularity", "--version")):
+        return "neither Apptainer nor Singularity is installed"
+    archive = BASE_IMAGE.startswith("docker-archive:") and os.path.exists(BASE_IMAGE.partition(":")[2])
+    if not archive and not _succeeds("docker", "image", "inspect", BASE_IMAGE):
+        return f"the image {BASE_IMAGE} cannot be had: it is neither an archive (`docker-archive:PATH`) nor in Docker"
+    return None
+
+
+def _absence_of_podman() -> str | None:
+    if not _succeeds("podman", "info"):
+        return "no Podman works"
+    if not _succeeds("podman", "image", "exists", BASE_IMAGE) and not _succeeds("podman", "pull", BASE_IMAGE):
+        return f"the image {BASE_IMAGE} cannot be had"
+    return None
+
+
+def _absence_of_sandbox() -> str | None:
+    if not _succeeds("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"):
+        return "bubblewrap is not installed, or may not make namespaces"
+    if _absence_of_docker() and _absence_of_podman():
+        return "neither Docker nor Podman is here to build the probe's image"
     return None
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "print which image a cube uses, as a hash",
     "create": "create a new cube from a template",
     "platforms": "show what can be used here, and what would make the rest usable",
+    "conformance": "hold a platform to what every runner owes a task",
     "runs": "list, show and remove past runs",
     "config": "read and change this machine's settings",
     "show-config": "print a cube's file with everything that overrides it",
@@ -61,7 +62,16 @@ class CommandTable(TyperGroup):
         name = args[0].replace("_", "-")
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise _usage(f"there is no command `{args[0]}`", did_you_mean(name, tuple(COMMANDS)))
+        if name == "config" and args[1:2] and args[1].replace("_", "-") in _CONFIG_VERBS:
+            args = [args[0], f"--{args[1]}", *args[2:]]
         return super().resolve_command(ctx, args)
+
+
+_CONFIG_VERBS = (
+    *("list", "get", "set", "unset"),
+    *(f"{verb}-platform" for verb in ("create", "remove", "rename", "copy")),
+)
+"""Options of `cube config` that also work as words, as in `cube config create-platform`."""
 
 
 def start(arguments: list[str]) -> int:
@@ -137,7 +147,7 @@ def _command(name: str) -> Any:
         cls=StrictCommand,
         help=module.command.__doc__,
         epilog=module.EXAMPLE,
-        context_settings=_CONTEXT,
+        context_settings={**_CONTEXT, **getattr(module, "CONTEXT", {})},
     )(module.command)
     return typer.main.get_command(application)
 

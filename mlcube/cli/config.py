@@ -17,9 +17,13 @@ EXAMPLE = """\b
 Examples:
   cube config --list
   cube config --create-platform docker laptop
+  cube config --create-platform ssh lab --host gpu1 --root /scratch/me --inner docker
   cube config --set default_platform=laptop
   cube config --get platforms.laptop.runner
 """
+
+CONTEXT = {"ignore_unknown_options": True}
+"""A new platform's options are its runner's; see `platform_options`."""
 
 Pair = tuple[str, str]
 Data = dict[str, Any]
@@ -29,6 +33,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 Unset = Annotated[list[str] | None, typer.Option("--unset", metavar="KEY", help="remove a value")]
 Create = Annotated[
     Pair | None, typer.Option("--create-platform", metavar="RUNNER NAME", help="add a platform with that runner")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[--OPTION VALUE]...", help="options of a new platform, as --inner docker or inner=docker"),
 ]
 Remove = Annotated[str | None, typer.Option("--remove-platform", metavar="NAME", help="remove a platform")]
 Rename = Annotated[Pair | None, typer.Option("--rename-platform", metavar="OLD NEW", help="give a platform a new name")]
@@ -52,11 +60,18 @@ def command(
     update_platforms: UpdatePlatforms = False,
     remove_runner: RemoveRunner = None,
     remove_platforms: RemovePlatforms = False,
+    options: Options = None,
     as_json: Json = False,
 ) -> int:
     """Read and change the settings of this machine. Each change is whole or not at all."""
+    given = _options(create_platform, options or ())
+    created = (create_platform[1],) if create_platform else ()
     changes: list[Callable[[Data], None]] = [
-        *([partial(_create, runner=create_platform[0], name=create_platform[1])] if create_platform else []),
+        *(
+            [partial(_create, runner=create_platform[0], name=create_platform[1], options=given)]
+            if create_platform
+            else []
+        ),
         *([partial(_remove, name=remove_platform)] if remove_platform else []),
         *([partial(_rename, old=rename_platform[0], new=rename_platform[1])] if rename_platform else []),
         *([partial(_copy, old=copy_platform[0], new=copy_platform[1])] if copy_platform else []),
@@ -70,7 +85,7 @@ def command(
     if get is not None and list_all:
         raise UsageError("`--list` prints everything, `--get` one value", hint=f"cube config --get {get}")
 
-    settings = _edit(changes, set_ or ()) if changes else read_settings()
+    settings = _edit(changes, set_ or (), created) if changes else read_settings()
     if changes:
         console.note(f"settings written to {settings.file}")
         list_all = list_all or (as_json and get is None)
@@ -83,7 +98,25 @@ def command(
     return 0
 
 
-def _edit(changes: Sequence[Callable[[Data], None]], set_: Sequence[str]) -> Settings:
+def _options(create_platform: Pair | None, words: Sequence[str]) -> Data:
+    """The options of the platform that is created; without one there is nothing that further words could mean."""
+    if create_platform is None:
+        if words:
+            known = tuple(f"--{name}" for name in ("list", "get", "set", "unset", "json", *_VERBS))
+            what = "option" if words[0].startswith("-") else "meaning of"
+            raise UsageError(
+                f"there is no {what} `{words[0]}`", hint=did_you_mean(words[0], known) or "cube config --help"
+            )
+        return {}
+    from mlcube.cli.platform_options import ask_options, read_options
+
+    return ask_options(create_platform[0], read_options(create_platform[0], words))
+
+
+_VERBS = ("create-platform", "remove-platform", "rename-platform", "copy-platform")
+
+
+def _edit(changes: Sequence[Callable[[Data], None]], set_: Sequence[str], created: Sequence[str]) -> Settings:
     def change(data: Data) -> None:
         for each in changes:
             each(data)
@@ -95,7 +128,7 @@ def _edit(changes: Sequence[Callable[[Data], None]], set_: Sequence[str]) -> Set
         keys = [text.partition("=")[0].split(".") for text in set_]
         names = [key[1] for key in keys if len(key) > 2 and key[0] == "platforms"]
         names += [settings.default_platform or "" for key in keys if key == ["default_platform"]]
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys([*created, *names]):
             resolve(settings, name)
 
     return edit(change, check)
@@ -145,9 +178,9 @@ def _add(data: Data, name: str, options: Data) -> None:
     data["platforms"] = {**platforms, name: options}
 
 
-def _create(data: Data, runner: str, name: str) -> None:
+def _create(data: Data, runner: str, name: str, options: Data) -> None:
     find(runner)
-    _add(data, name, {"runner": runner})
+    _add(data, name, {"runner": runner, **options})
 
 
 def _copy(data: Data, old: str, new: str) -> None:

@@ -6,17 +6,26 @@ from mlcube.invocation import Invocation, Mount
 from mlcube_runners._mounts import csv_line, mount_argument
 
 __all__ = [
+    "BATCH_GPUS",
     "command_words",
     "container_name",
     "device_list",
     "entrypoint_argument",
     "environment_arguments",
+    "full_name",
     "image_problem",
     "label_arguments",
     "limit_arguments",
     "mount_arguments",
     "secret_variables",
 ]
+
+
+BATCH_GPUS = (
+    "the GPUs that a batch system grants are known only on the node, and an engine with a daemon would hand on others",
+    "use a platform whose `inner` is `singularity` or `local`",
+)
+"""Why neither docker nor podman runs a task with GPUs inside a batch job, and what to do."""
 
 
 def container_name(invocation: Invocation) -> str:
@@ -87,6 +96,18 @@ def entrypoint_argument(invocation: Invocation) -> Iterator[str]:
 def command_words(invocation: Invocation) -> tuple[str, ...]:
     """What stands after the image: the entrypoint's further words, then the arguments."""
     return (*invocation.entrypoint[1:], *(str(word) for word in invocation.arguments))
+
+
+def full_name(image: str) -> str:
+    """The name with the registry that cubes mean when they name none. Not every tool knows it: some search, or ask.
+
+    >>> full_name("python:3.11"), full_name("example.org/a"), full_name("mlcommons/hello_world")
+    ('docker.io/library/python:3.11', 'example.org/a', 'docker.io/mlcommons/hello_world')
+    """
+    first, slash, _ = image.partition("/")
+    if not slash:
+        return f"docker.io/library/{image}"
+    return image if "." in first or ":" in first or first == "localhost" else f"docker.io/{image}"
 
 
 def image_problem(invocation: Invocation) -> tuple[str, str] | None:

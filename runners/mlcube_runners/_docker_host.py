@@ -1,16 +1,13 @@
 """What the Docker runner asks of a host, and what the answers mean."""
 
-import os.path
 from typing import Any
 
 import msgspec
 
 from mlcube.runner import Answer, Fact, Host
-from mlcube_runners._cache import FIND_CACHE
+from mlcube_runners._caller import caller_fact
 
 __all__ = ["docker_facts", "is_remote", "unusable"]
-
-_CALLER = f"{FIND_CACHE}id -u && id -g && uname -n && cache"
 
 _VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "XDG_RUNTIME_DIR")
 _FILES = ("~/.docker/config.json", "/var/run/docker.sock")
@@ -20,12 +17,7 @@ _FILES = ("~/.docker/config.json", "/var/run/docker.sock")
 def docker_facts(executable: str) -> tuple[Fact, ...]:
     """Who calls, what the daemon can do, and where it is."""
     return (
-        Fact(
-            name="caller",
-            argv=("sh", "-c", _CALLER),
-            parse=parse_caller,
-            environment=("USER", "HOME", "XDG_CACHE_HOME", "CUBE_CACHE_DIR", "PWD"),
-        ),
+        caller_fact(),
         Fact(
             name="docker",
             argv=(executable, "info", "--format", "{{json .}}"),
@@ -41,15 +33,6 @@ def docker_facts(executable: str) -> tuple[Fact, ...]:
             files=_FILES,
         ),
     )
-
-
-def parse_caller(answer: Answer) -> dict[str, Any]:
-    """The caller's ids, the machine's name, and the directory for what can always be deleted."""
-    lines = answer.output.split("\n", 3)
-    if answer.status != 0 or len(lines) < 4:
-        return {}
-    user, group, machine, cache = lines
-    return {"user": int(user), "group": int(group), "machine": machine, "cache": os.path.normpath(cache.rstrip("\n"))}
 
 
 def parse_docker(answer: Answer) -> dict[str, Any]:

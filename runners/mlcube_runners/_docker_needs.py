@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mlcube.invocation import Invocation
 from mlcube.runner import Host
-from mlcube_runners._container import device_list
+from mlcube_runners._container import BATCH_GPUS, device_list
 
 __all__ = ["gpu_arguments", "lacking"]
 
@@ -46,6 +46,8 @@ def lacking(invocation: Invocation, host: Host) -> tuple[str, str] | None:
             f"the cube needs a machine with {needed:.3g} GiB of memory, and Docker has {memory / _GIB:.3g}",
             "use a platform on a larger machine: `cube platforms`",
         )
+    if resources.gpus == "granted":
+        return BATCH_GPUS
     if resources.gpus and _gpu_access(host) is None:
         return f"{task} needs GPUs, and this Docker daemon has none to give", _TOOLKIT
     return None
@@ -58,7 +60,7 @@ def gpu_arguments(invocation: Invocation, host: Host) -> Iterator[str]:
         return
     if _gpu_access(host) == "cdi":
         match gpus:
-            case "all":
+            case "all" | "granted":
                 chosen: tuple[str, ...] = ("all",)
             case int():
                 names = (name.partition("=")[2] for name in host["docker"]["cdi_devices"])

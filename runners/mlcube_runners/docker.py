@@ -9,11 +9,12 @@ import msgspec
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Diagnosis, Plan, Step, Unless, command
-from mlcube.runner import Answer, Fact, Host
+from mlcube.runner import Fact, Host, Transfer
 from mlcube_runners import _container as container
 from mlcube_runners._docker_host import docker_facts, unusable
 from mlcube_runners._docker_needs import gpu_arguments, lacking
-from mlcube_runners._python_image import context_directory, hint_after_build, write_context
+from mlcube_runners._image_build import build_steps, clean_steps, image_lock, parse_identity
+from mlcube_runners._image_transfer import image_transfer
 
 __all__ = ["DockerRunner"]
 
@@ -21,8 +22,6 @@ _PULL_UNLESS_LOCAL = '"$1" pull "$2" || "$1" image inspect "$2" >/dev/null'
 """An image that was built here and never pushed cannot be pulled; that it is there is enough."""
 
 _UNLESS_PRINTED = '[ -n "$("$@")" ] || echo nothing'
-
-_AFTER_BUILD = "if an image after `FROM` cannot be pulled, name another there; or log in: `docker login REGISTRY`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +64,15 @@ class DockerRunner:
             probe=Command(argv=self._ask_identity(image), quiet=True),
             steps=self._build(invocation, host) if builds else (self._pull(invocation),),
             title=f"building the image `{image}`" if builds else f"pulling the image `{image}`",
-            lock=_lock(image, host),
+            lock=image_lock("docker", image, host),
         )
-        return Plan(steps=(missing,), always=_clean(invocation))
+        return Plan(steps=(missing,), always=clean_steps(invocation))
 
     def configure(self, invocation: Invocation, host: Host) -> Plan:
         """Build or pull again what could be newer."""
         image = self._image(invocation)
         if invocation.python or (invocation.recipe and invocation.strategy != "pull"):
-            return Plan(steps=self._build(invocation, host), always=_clean(invocation))
+            return Plan(steps=self._build(invocation, host), always=clean_steps(invocation))
         pull = command("sh", "-c", _PULL_UNLESS_LOCAL, "sh", self.executable, image)
         return Plan(steps=(msgspec.structs.replace(pull, hint=_hint_after_pull(invocation)),))
 
@@ -105,7 +104,17 @@ class DockerRunner:
 
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:  # noqa: ARG002 - the protocol's
         """The image's id, and the digests under which registries know it."""
-        return Fact(name="image", argv=self._ask_identity(self._image(invocation)), parse=_parse_identity)
+        return Fact(name="image", argv=self._ask_identity(self._image(invocation)), parse=parse_identity)
+
+    def facts_here(self) -> tuple[Fact, ...]:
+        """Nothing: whether an image is here, and what is missing there, is asked when it is sent."""
+        return ()
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """How a placement brings an image from here to another host, saved and loaded."""
+        if anew and (invocation.python or (invocation.recipe and invocation.strategy != "pull")):
+            return None  # it is to be built there
+        return image_transfer("docker", self._image(invocation), self.executable, "archive", host)
 
     def _ask_identity(self, image: str) -> tuple[str, ...]:
         """Also how `prepare` looks whether the image is there: a run on the warm path asks once."""
@@ -126,29 +135,7 @@ class DockerRunner:
         buildx = ("buildx", "build", "--load") if daemon.get("buildx") else ("build",)
         # Clients before 23 have BuildKit without buildx, but only when asked; they do not tell their version here.
         asked = {} if daemon.get("buildx") or daemon.get("client") else {"DOCKER_BUILDKIT": "1"}
-        argv = (
-            self.executable,
-            *buildx,
-            f"--tag={self._image(invocation)}",
-            f"--label=io.mlcube.cube={invocation.cube}",
-        )
-        if python := invocation.python:
-            context = context_directory(invocation)
-            hint = hint_after_build(python)
-            build = Command(argv=(*argv, f"--file={context}/Dockerfile", context), environment=asked, hint=hint)
-            return (*write_context(invocation, python), build)
-        recipe = invocation.recipe
-        if recipe is None:
-            raise Refused(
-                f"image `{invocation.image}` is to be built, and there is no recipe for it",
-                hint="name a Dockerfile: `docker: {build_file: Dockerfile}`; or `-P docker.build_strategy=pull`",
-            )
-        values = (f"--build-arg={name}={value}" for name, value in recipe.arguments.items())
-        return (
-            Command(
-                argv=(*argv, f"--file={recipe.file}", *values, recipe.context), environment=asked, hint=_AFTER_BUILD
-            ),
-        )
+        return build_steps(invocation, (self.executable, *buildx), environment=asked)
 
     def _container_arguments(self, invocation: Invocation, host: Host) -> Iterator[str]:
         yield from ("--rm", "--init", "--pull=never", "--log-driver=none")
@@ -211,24 +198,3 @@ def _hint_after_pull(invocation: Invocation) -> str:
     if invocation.recipe is not None:
         return f"`-P docker.build_strategy=always` builds it from `{invocation.recipe.file}`"
     return "check the name; if the registry is private, log in: `docker login REGISTRY`"
-
-
-def _lock(image: str, host: Host) -> str | None:
-    """One pull or build of an image at a time; the others find it done."""
-    cache = host.get("caller", {}).get("cache")
-    name = "".join(character if character.isalnum() else "-" for character in image)
-    return f"{cache}/locks/docker-{name[-100:]}.lock" if cache else None
-
-
-def _clean(invocation: Invocation) -> tuple[Step, ...]:
-    return (command("rm", "-rf", context_directory(invocation)),) if invocation.python else ()
-
-
-def _parse_identity(answer: Answer) -> dict[str, object] | None:
-    if answer.status != 0:
-        return None
-    try:
-        found = msgspec.json.decode(answer.output, type=dict[str, str | list[str] | None])
-    except msgspec.DecodeError:
-        return None
-    return {"id": found.get("id"), "digests": found.get("digests") or []}

@@ -20,6 +20,8 @@ _UNSHARE = ("--user", "--map-current-user", "--net", "--")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # Each of these succeeds whatever the answer is, because only answers of commands that succeed are remembered.
 _ASK_NETWORK = 'found=$(command -v unshare) && "$found" "$@" true 2>/dev/null && printf %s "$found"; :'
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
 _ASK_GPUS = """\
 printf '%s\\n' "${CUDA_VISIBLE_DEVICES-all}"
 nvidia-smi --query-gpu=index,uuid --format=csv,noheader 2>/dev/null || :
@@ -107,7 +109,7 @@ class LocalRunner:
                 environment=ours,
                 clean=True,
                 directory=host_path(invocation.directory or SOURCE, known),
-                secrets=tuple(secret.name for secret in invocation.secrets if not secret.mount),
+                secrets=(*(secret.name for secret in invocation.secrets if not secret.mount), *_granted(invocation)),
             )
         )
 
@@ -129,7 +131,7 @@ class LocalRunner:
             "LANG": "C.UTF-8",
             "VIRTUAL_ENV": environment.directory,
             # As in a container: a task sees the GPUs that it asks for.
-            "CUDA_VISIBLE_DEVICES": ",".join(_gpus(invocation.resources.gpus, host)),
+            **({} if _granted(invocation) else {_GPUS: ",".join(_gpus(invocation.resources.gpus, host))}),
         }
 
 
@@ -209,9 +211,14 @@ def _network(invocation: Invocation, host: Host) -> tuple[str, ...]:
             raise Refused(f"network `{other}` needs an engine that knows it", hint="use `--platform docker`")
 
 
+def _granted(invocation: Invocation) -> tuple[str, ...]:
+    """The variable by which a batch system says which GPUs it grants, if it is to be heard where the task starts."""
+    return (_GPUS,) if invocation.resources.gpus == "granted" else ()
+
+
 def _gpus(asked: Gpus | None, host: Host) -> tuple[str, ...]:
     """The UUIDs of the GPUs that the task gets."""
-    if not asked:
+    if not asked or asked == "granted":
         return ()
     there: list[dict[str, str]] = host.get("visible_gpus") or []
     if isinstance(asked, tuple):

@@ -27,7 +27,7 @@ def cube(*words: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize(
     "platform",
-    [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("local", "docker")],
+    [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("local", "docker", "singularity")],
 )
 def test_digits_learns_to_read(platform: str, tmp_path: Path) -> None:
     tasks = "--task=prepare,train,evaluate"
@@ -42,11 +42,13 @@ def test_digits_learns_to_read(platform: str, tmp_path: Path) -> None:
     assert {path.stat().st_uid for path in written} == {os.getuid()}
 
 
-@pytest.mark.engine("docker")
-def test_hello_world_greets_whoever_the_file_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "platform", [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("docker", "singularity")]
+)
+def test_hello_world_greets_whoever_the_file_names(platform: str, tmp_path: Path) -> None:
     (tmp_path / "names").mkdir()
     (tmp_path / "names" / "zoe.txt").write_text("Zoë\n")
-    here = ("--mlcube=examples/hello_world", "--platform=docker", f"--workspace={tmp_path}")
+    here = ("--mlcube=examples/hello_world", f"--platform={platform}", f"--workspace={tmp_path}")
     done = cube("run", *here, "--task=hello,bye", "name=names/zoe.txt", "chat=chats/zoe.txt")
     assert done.returncode == 0, done.stderr
     assert "Zoë" in (tmp_path / "chats" / "zoe.txt").read_text()
@@ -54,12 +56,13 @@ def test_hello_world_greets_whoever_the_file_names(tmp_path: Path) -> None:
 
 @pytest.mark.engine("local")
 def test_the_tutorial_can_be_followed_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without Docker."""
+    """On a machine without engines."""
     shutil.copytree(ROOT / "examples", tmp_path / "clone" / "examples", ignore=shutil.ignore_patterns("workspace"))
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "docker").write_text("#!/bin/sh\nexit 1\n")
-    (programs / "docker").chmod(0o755)
+    for engine in ("docker", "podman", "apptainer", "singularity", "bwrap"):
+        (programs / engine).write_text("#!/bin/sh\nexit 1\n")
+        (programs / engine).chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]))
     page = (ROOT / "docs" / "tutorials" / "package-a-model.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\$ (.*)$", page, re.MULTILINE)

@@ -2,7 +2,8 @@
 
 `$ command` is followed by what both streams print together, and by `[status]` where it is not 0. What changes from
 run to run stands there as `RUN`, `TIME`, `SECONDS`, and the folder of the session as `HERE`. Docker is out of order
-in all of them, so that what is seen is the same everywhere. `CUBE_UPDATE_SESSIONS=1` writes what is printed now.
+in all of them, and no other engine is installed, so that what is seen is the same everywhere.
+`CUBE_UPDATE_SESSIONS=1` writes what is printed now.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 SESSIONS = sorted((Path(__file__).parent / "sessions").glob("*.txt"))
+ENGINES = ("docker", "podman", "apptainer", "singularity", "bwrap")
 UPDATE = bool(os.environ.get("CUBE_UPDATE_SESSIONS"))
 
 
@@ -44,14 +46,17 @@ def spoken(command: str, here: Path) -> str:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, `cube` on the path, and a Docker that does not answer."""
+    """An empty folder, `cube` on the path with every program that is no engine, and a Docker that does not answer."""
     folder, programs = tmp_path / "folder", tmp_path / "programs"
     folder.mkdir()
     programs.mkdir()
     docker = programs / "docker"
     docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon. Is it running?' >&2\nexit 1\n")
     docker.chmod(0o755)
-    path = f"{programs}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    monkeypatch.setenv("PATH", path)
+    for folder_of_programs in map(Path, os.environ["PATH"].split(os.pathsep)):
+        for program in folder_of_programs.iterdir() if folder_of_programs.is_dir() else ():
+            if program.name not in ENGINES and not (programs / program.name).is_symlink():
+                (programs / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{programs}")
     monkeypatch.setenv("COLUMNS", "100")
     return folder

@@ -1,21 +1,40 @@
-"""Every test here gets every runner in turn; docs/reference/conformance.md says what the numbers mean."""
+"""Every runner and composition of ours in turn; docs/reference/conformance.md says what the numbers mean."""
 
 import functools
+import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlcube.host import gather
+from mlcube.conformance import Subject
+from mlcube.conformance.fixtures import carrier, rendering
 from mlcube.runner import Runner, find
-from tests.conformance.carrier import Carrier
+from tests.conformance.hosts import capable
+from tests.conftest import SSH_CONFIG
 
-RUNNERS = ("docker", "local")
+__all__ = ["carrier", "rendering"]  # the suite's own, for the tests of one engine
+
+RUNNERS = ("docker", "podman", "singularity", "sandbox", "local")
+COMPOSITIONS = (
+    "ssh(docker)", "ssh(podman)", "ssh(sandbox)", "ssh(local)", "slurm(local)", "slurm(docker)", "slurm(singularity)",
+    "ssh(slurm(local))", "ssh(slurm(singularity))",
+)  # fmt: skip
+"""Placements around engines; each is held to the same promises."""
+
+SIF_CACHE = os.path.expanduser("~/.cache/mlcube-tests/images")
+"""Images are converted once for all sessions of tests, which takes half a minute for each."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.engine(name)) for name in RUNNERS])
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test that performs something needs every engine in the runner's name; one that only renders needs none."""
+    if isinstance(item, pytest.Function) and {"carrier", "runner_name"} <= set(item.fixturenames):
+        for engine in str(item.callspec.params["runner_name"]).rstrip(")").split("("):
+            item.add_marker(pytest.mark.engine(engine))
+
+
+@pytest.fixture(params=[*RUNNERS, *COMPOSITIONS])
 def runner_name(request: pytest.FixtureRequest) -> str:
     """Every runner in turn."""
     return str(request.param)
@@ -28,24 +47,19 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def carrier(runner_name: str, environments: Path, tmp_path: Path, base_image: str) -> Carrier:
-    """The probe, in a directory whose name needs quoting."""
-    place = tmp_path / "a place, it's"
-    place.mkdir()
-    options = {"python": sys.executable, "environments": str(environments)} if runner_name == "local" else {}
-    runner = _runner(runner_name, tuple(options.items()))
-    return Carrier(runner_name, runner, _host(runner_name, runner), place, base_image)
+def subject(runner_name: str, environments: Path) -> Subject:
+    """The runner, with a host that is capable of everything, so that rendering needs no engine."""
+    return Subject(name=runner_name, runner=_runner(runner_name, environments), capable=capable(runner_name))
 
 
 @functools.cache
-def _runner(name: str, options: tuple[tuple[str, str], ...]) -> Runner:
-    return find(name)(**dict(options))
-
-
-_HOSTS: dict[str, Mapping[str, Any]] = {}
-
-
-def _host(name: str, runner: Runner) -> Mapping[str, Any]:
-    if name not in _HOSTS:
-        _HOSTS[name] = gather(runner)
-    return _HOSTS[name]
+def _runner(name: str, environments: Path) -> Runner:
+    outer, _, inner = name.partition("(")
+    options: dict[str, Any] = {
+        "local": {"python": sys.executable, "environments": str(environments)},
+        "singularity": {"cache": SIF_CACHE},
+        "ssh": {"host": "engine-host", "config": SSH_CONFIG, "root": str(environments.parent / "far away")},
+    }.get(outer, {})
+    if inner:
+        options["inner"] = _runner(inner[:-1], environments)
+    return find(outer)(**options)

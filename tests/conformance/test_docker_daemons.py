@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mlcube.conformance.carrier import Carrier
 from mlcube.host import gather
 from mlcube_runners.docker import DockerRunner
-from tests.conformance.carrier import Carrier
 
 ENGINES = Path(__file__).parents[1] / "engines"
 pytestmark = [

@@ -8,13 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlcube.conformance.carrier import Carrier
+from mlcube.conformance.outcomes import PERFORMED
+from mlcube.conformance.rendering import PROBE
 from mlcube.cube import PythonEnvironment, Recipe
 from mlcube.errors import PreparationFailed
 from mlcube.execute import Execution
 from mlcube.invocation import Invocation, Word
 from mlcube.plan import Plan
 from mlcube.signals import catching
-from tests.conformance.carrier import PROBE, Carrier
 
 pytestmark = [
     pytest.mark.engine("docker"),
@@ -98,6 +100,22 @@ def from_dockerfile(carrier: Carrier, reference: str, **changes: str) -> Invocat
     recipe = Recipe(context=str(context), file=str(context / "Dockerfile"), arguments={"VERSION": "1 'a'"})
     invocation = carrier.invocation(python=None, image=reference, recipe=recipe, entrypoint=(), directory=None)
     return msgspec.structs.replace(invocation, arguments=(Word("tell"), Word("--x=a b")), **changes)
+
+
+def test_14_an_image_that_cannot_be_pulled_is_said_with_what_to_do(carrier: Carrier) -> None:
+    with pytest.raises(PreparationFailed) as error:
+        carrier.perform(carrier.invocation(python=None, image="cube.invalid/none:1"))
+    assert "`docker pull cube.invalid/none:1` failed" in str(error.value)
+    assert error.value.hint == "check the name; if the registry is private, log in: `docker login REGISTRY`"
+
+
+@PERFORMED
+def test_9_a_container_that_was_never_started_is_told_from_a_task_that_failed(carrier: Carrier, way: str) -> None:
+    never = carrier.invocation(directory="relative")
+    said = carrier.performed(way, never)
+    assert (said.status, "the task did not run" in f"{said.told} {said.stderr}") == (125, True)
+    said = carrier.performed(way, carrier.invocation(do="sys.exit(125)"))
+    assert (said.status, "the task did not run" in f"{said.told} {said.stderr}") == (125, False)
 
 
 def layers(reference: str) -> list[str]:

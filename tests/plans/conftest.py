@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcube.plan import Command, Diagnosis, Fail, Plan, Step, Unless, WriteFile
+from mlcube.plan import Command, Diagnosis, Fail, Job, Pipe, Plan, Step, Unless, WriteFile
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def as_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _step(step: Step | Diagnosis) -> Iterator[str]:
+def _step(step: Step | Job | Diagnosis) -> Iterator[str]:  # noqa: C901 - one case for each kind
     match step:
         case Command():
             first, *rest = (shlex.quote(word) for word in step.argv)
@@ -51,6 +51,19 @@ def _step(step: Step | Diagnosis) -> Iterator[str]:
                 yield f"  with the secrets {', '.join(step.secrets)}"
             if step.hint:
                 yield f"  else hint: {step.hint}"
+            if step.transient:
+                yield f"  again after {', '.join(map(str, step.transient))}"
+            if step.input is not None:
+                yield from (f"  < {line}" for line in str(step.input).splitlines())
+        case Pipe():
+            yield from _step(step.source)
+            yield f"| (again after {', '.join(map(str, step.transient))})"
+            yield from _step(step.target)
+        case Job():
+            for name in ("start", "follow", "status"):
+                yield f"{name}:"
+                yield from (f"  {line}" for line in _step(getattr(step, name)))
+            yield f"lost: {step.lost}, timed: {step.timed}"
         case WriteFile():
             yield f"write {shlex.quote(step.path)}"
             yield from (f"  | {line}" for line in str(step.text).splitlines())

@@ -161,7 +161,7 @@ def test_gpus_are_one_field(gpus: Any, where: dict[str, Any], argument: str) -> 
 def test_a_secret_s_value_stands_in_no_argument_and_reaches_the_task_by_name() -> None:
     plan = DockerRunner().run(hello(secrets=(Secret(name="TOKEN"),)), HOST)
     assert "--env=TOKEN" in task_words(plan)
-    assert plan.task is not None
+    assert isinstance(plan.task, Command)
     assert plan.task.secrets == ("TOKEN",)
 
 
@@ -263,5 +263,5 @@ def test_one_process_at_a_time_pulls_an_image() -> None:
 
 
 def task_words(plan: Plan) -> tuple[str, ...]:
-    assert plan.task is not None
+    assert isinstance(plan.task, Command)
     return plan.task.argv

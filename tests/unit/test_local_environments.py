@@ -14,7 +14,7 @@ import pytest
 from mlcube import directories, execute
 from mlcube.cube import PythonEnvironment
 from mlcube.invocation import Invocation, Mount, Word
-from mlcube.plan import Plan
+from mlcube.plan import Command, Plan
 from mlcube.runner import Fact
 from mlcube_runners.docker import DockerRunner
 from mlcube_runners.local import LocalRunner
@@ -98,7 +98,7 @@ def host(request: pytest.FixtureRequest, runner: LocalRunner) -> Mapping[str, An
 
 def environment_of(runner: LocalRunner, invocation: Invocation, host: Mapping[str, Any]) -> Path:
     task = runner.run(invocation, host).task
-    assert task
+    assert isinstance(task, Command)
     return Path(task.environment["VIRTUAL_ENV"])
 
 

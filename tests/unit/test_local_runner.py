@@ -9,7 +9,7 @@ import pytest
 from mlcube.cube import PythonEnvironment, Resources, Secret
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation, Mount, Word
-from mlcube.plan import Plan, Unless
+from mlcube.plan import Command, Plan, Unless
 from mlcube.runner import Answer, Host, Runner
 from mlcube_runners.local import LocalRunner
 
@@ -47,7 +47,7 @@ def with_(**changes: Any) -> Invocation:
 
 def environment_of(invocation: Invocation, host: Mapping[str, Any]) -> Mapping[str, str]:
     task = LocalRunner().run(invocation, host).task
-    assert task
+    assert isinstance(task, Command)
     return task.environment
 
 
@@ -109,7 +109,7 @@ def test_what_a_process_can_be_given_is_not_refused(changes: dict[str, Any]) -> 
 
 def test_a_network_is_taken_away_with_a_namespace_or_the_run_is_refused() -> None:
     task = LocalRunner().run(with_(network="none"), HOST).task
-    assert task
+    assert isinstance(task, Command)
     assert task.argv[:6] == ("/usr/bin/unshare", "--user", "--map-current-user", "--net", "--", "/usr/bin/env")
     refusal = LocalRunner().refuses(with_(network="none"), {**HOST, "isolated_network": None})
     assert refusal
@@ -169,7 +169,7 @@ def test_an_environment_lies_where_its_interpreter_and_requirements_say() -> Non
 
 def test_nothing_of_the_caller_reaches_the_task_and_the_cube_has_the_last_word() -> None:
     task = LocalRunner().run(with_(environment={"LANG": Word("de_DE"), "X": Word("/tmp")}), HOST).task
-    assert task
+    assert isinstance(task, Command)
     assert task.clean
     assert task.environment["LANG"] == "de_DE"
     assert task.environment["X"] == "/tmp"
@@ -181,7 +181,7 @@ def test_what_takes_the_network_away_hears_nothing_of_the_cube_and_shows_no_secr
     environment = {"PATH": Word("."), "LD_PRELOAD": Word("./evil.so")}
     secrets = (Secret(name="TOKEN"),)
     task = LocalRunner().run(with_(network="none", environment=environment, secrets=secrets), HOST).task
-    assert task
+    assert isinstance(task, Command)
     assert set(task.environment) == {"PATH", "LANG", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES"}
     assert task.environment["PATH"].startswith("/cache/")
     assert {"PATH=.", "LD_PRELOAD=./evil.so", "TMPDIR=/s/r1"} < set(task.argv)
@@ -202,7 +202,7 @@ def test_a_secret_is_a_name_in_the_plan_and_its_file_is_where_the_core_writes_it
     invocation = with_(secrets=secrets, environment={"CUBE_SECRET_KEY": Word("", "/run/key")})
     assert LocalRunner().refuses(invocation, HOST) is None
     task = LocalRunner().run(invocation, HOST).task
-    assert task
+    assert isinstance(task, Command)
     assert task.secrets == ("TOKEN",)
     assert task.environment["CUBE_SECRET_KEY"] == "/s/r1.secrets/KEY"
 

@@ -11,9 +11,11 @@ import pytest
 from mlcube.binding import bind
 from mlcube.errors import MissingInput, Refused, UsageError
 from mlcube.invocation import Invocation
-from mlcube.plan import Fail
+from mlcube.plan import Command, Fail
 from mlcube.reading import read_cube
-from mlcube.workspace import after, before
+from mlcube.running import plans
+from mlcube.workspace import after, always, before, otherwise
+from tests.unit.shell_runner import ShellRunner
 from tests.unit.test_workspace import perform
 
 TEXT = """\
@@ -136,6 +138,69 @@ def test_a_link_is_not_brought_to_a_place_outside(root: Path, outside: Path) -> 
     (outside / ".o.cube" / "o").symlink_to(root / "mlcube.yaml")
     assert "is a symbolic link" in failure(invocation)
     assert not (outside / "o").exists()
+
+
+# What a task that failed left
+
+
+def settled(invocation: Invocation) -> None:
+    """What is done for a task that failed, whose failures change nothing."""
+    for step in (*otherwise(invocation), *always(invocation)):
+        assert isinstance(step, Command)
+        subprocess.run(step.argv)
+
+
+@pytest.mark.parametrize("before_it", [None, "old"])
+def test_a_task_that_failed_leaves_its_output_at_a_place_outside_too(
+    root: Path, outside: Path, before_it: str | None
+) -> None:
+    if before_it:
+        (outside / "o").write_text(before_it)
+    invocation = bound(root, out=str(outside / "o"))
+    perform(before(invocation))
+    (outside / ".o.cube" / "o").write_text("new")
+    settled(invocation)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("o", "new")]
+
+
+def test_a_task_that_failed_before_it_wrote_replaces_nothing(root: Path, outside: Path) -> None:
+    (outside / "o").write_text("old")
+    invocation = bound(root, out=str(outside / "o"))
+    perform(before(invocation))
+    settled(invocation)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("o", "old")]
+
+
+def test_the_plan_of_every_run_brings_there_what_a_failed_task_wrote(root: Path, outside: Path) -> None:
+    invocation = bound(root, out=str(outside / "o"))
+    _, plan = plans(invocation, ShellRunner(), {"shell": {"status": 0}})
+    assert plan.otherwise[-1:] == otherwise(invocation)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ln -s ../../cube/mlcube.yaml .o.cube/o",
+        "mkdir .o.cube/o",
+        "mkfifo .o.cube/o",
+        "rmdir .o.cube; mkdir ../other; echo x >../other/o; ln -s ../other .o.cube",
+        "echo x >.o.cube/o; mkfifo o",
+        "echo x >.o.cube/o; echo precious >p; ln -s p o",
+        "echo x >.o.cube/o; mkdir o",
+    ],
+)
+def test_a_task_that_failed_hands_out_no_link_and_replaces_nothing_but_a_file(
+    root: Path, outside: Path, script: str
+) -> None:
+    invocation = bound(root, out=str(outside / "o"))
+    perform(before(invocation))
+    subprocess.run(["sh", "-c", script], cwd=outside, check=True)
+    place = outside / "o"
+    found = (place.lstat().st_ino, place.lstat().st_mode) if os.path.lexists(place) else None
+    settled(invocation)
+    assert found == ((place.lstat().st_ino, place.lstat().st_mode) if os.path.lexists(place) else None)
+    assert not place.is_dir() or list(place.iterdir()) == []
+    assert not (outside / "p").exists() or (outside / "p").read_text() == "precious\n"
 
 
 # Whose word it is

@@ -183,6 +183,54 @@ def test_one_script_at_a_time_makes_it(tmp_path: Path, started: list["subprocess
     assert (tmp_path / "count").read_text() == "x\n"
 
 
+@pytest.fixture
+def without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that has no hard links."""
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "ln").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "programs" / "ln").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/programs:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("without_links")
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_where_there_are_no_hard_links_one_script_at_a_time_makes_it(
+    tmp_path: Path, started: list["subprocess.Popen[str]"], shell: list[str]
+) -> None:
+    for _ in range(3):
+        start(started, made(tmp_path, "mkdir busy && echo x >>count && rmdir busy && touch made"), shell)
+    assert [process.wait(timeout=20) for process in started] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "x\n"
+    assert os.listdir(tmp_path / "locks") == []
+
+
+@pytest.mark.usefixtures("without_links")
+def test_where_there_are_no_hard_links_the_lock_of_a_dead_process_is_taken(
+    tmp_path: Path, started: list["subprocess.Popen[str]"]
+) -> None:
+    first = start(started, made(tmp_path, "touch begun; sleep 5"), ["sh"])
+    until(tmp_path / "begun")
+    first.kill()
+    first.wait()
+    assert start(started, made(tmp_path, "touch made"), ["sh"]).wait(timeout=20) == 0
+    assert os.listdir(tmp_path / "locks") == []
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_and_nothing_is_waited_for(
+    tmp_path: Path, started: list["subprocess.Popen[str]"]
+) -> None:
+    """Its directory goes while the script is about to make it, as the only way of ours to have it fail for root too."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "ln").write_text(f"#!/bin/sh\nrm -rf '{tmp_path}/locks'\nexit 1\n")
+    (programs / "ln").chmod(0o755)
+    script = f"PATH={programs}:$PATH\n{made(tmp_path, 'touch made').script()}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 74
+    assert f"error: the lock {tmp_path}/locks/it's.lock cannot be made\nhint: " in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
 # Secrets
 
 

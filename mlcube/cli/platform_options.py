@@ -1,0 +1,81 @@
+"""The options of a new platform: from flags, from `key=value` words, or by question and answer on a terminal."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mlcube.cli import console
+from mlcube.errors import UsageError, did_you_mean
+from mlcube.runner import Runner, find
+
+__all__ = ["ask_options", "read_options"]
+
+
+def read_options(runner: str, words: Sequence[str]) -> dict[str, Any]:
+    """What `--host gpu1`, `--host=gpu1` or `host=gpu1` say, as the runner's options."""
+    kinds = typing.get_type_hints(find(runner))
+    known = tuple(_fields(runner))
+    options: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        key, equals, text = word.removeprefix("--").partition("=")
+        name = key.replace("-", "_")
+        if name not in known or not (equals or word.startswith("--")):
+            known_flags = tuple(f"--{each.replace('_', '-')}" for each in known)
+            raise UsageError(f"runner `{runner}` has no option `{key}`", hint=did_you_mean(f"--{key}", known_flags))
+        if not equals:
+            text = next(rest, "")
+            if not text:
+                raise UsageError(f"option `{key}` has no value", hint=f"--{key} VALUE")
+        options[name] = _value(text, kinds[name], name)
+    return options
+
+
+def ask_options(runner: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The same with what the person at the terminal says; asked only if something is missing that is needed."""
+    fields = _fields(runner)
+    needed = [name for name, field in fields.items() if _needed(field) and name not in options]
+    if not needed or not sys.stdin.isatty():
+        return options
+    kinds = typing.get_type_hints(find(runner))
+    described = typing.get_type_hints(find(runner), include_extras=True)
+    console.note(f"options of runner `{runner}`; an empty answer leaves one out")
+    answers = dict(options)
+    for name in sorted(fields, key=lambda name: name not in needed):
+        if name in options:
+            continue
+        notes = [note.description for note in typing.get_args(described[name]) if isinstance(note, msgspec.Meta)]
+        while True:
+            console.note(f"{name}: {notes[0] if notes else ''}".rstrip(": "))
+            text = sys.stdin.readline()
+            if not text:
+                raise UsageError(f"`{name}` was not answered", hint=f"--{name.replace('_', '-')} VALUE")
+            if text.strip():
+                answers[name] = _value(text.strip(), kinds[name], name)
+            if text.strip() or name not in needed:
+                break
+    return answers
+
+
+def _fields(runner: str) -> dict[str, "dataclasses.Field[Any]"]:
+    kind: Any = find(runner)
+    return {field.name: field for field in dataclasses.fields(kind) if field.init}
+
+
+def _needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _value(text: str, kind: Any, name: str) -> Any:
+    """Text where the option is a text or a platform; else as in the settings file."""
+    if kind in (str, Runner) or (str in typing.get_args(kind) and typing.get_origin(kind) is not tuple):
+        return text
+    from mlcube.source import Document
+
+    if typing.get_origin(kind) is tuple and not text.startswith("["):
+        return [text]
+    return Document.from_yaml(text, f"--{name}").data

@@ -1,0 +1,51 @@
+"""Follows a job whose connection may fail: what was seen is not seen again, and the job is not lost."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from mlcube.errors import CubeError
+from mlcube.plan import Command, Job
+
+__all__ = ["follow"]
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_PATIENCE_SECONDS = 6 * 3600.0
+"""How long to go on trying: a night without a network is too long, a train journey is not."""
+
+
+def follow(
+    job: Job,
+    once: Callable[[Command], tuple[int, int, int]],
+    told: Callable[[Command], str],
+    pause: Callable[[float], None],
+    report: Callable[[str], None],
+) -> int:
+    """The status of a job that has been started.
+
+    `once` performs the following command and gives its status and how many bytes of output and errors it carried;
+    `told` gives what a command prints. Raises CubeError when the connection does not come back.
+    """
+    known = [0, 0]
+    seconds, lost_since = _FIRST_PAUSE, None
+    while True:
+        words = tuple(str(number) for number in known)
+        status, *carried = once(msgspec.structs.replace(job.follow, argv=(*job.follow.argv, *words)))
+        known = [before + more for before, more in zip(known, carried, strict=True)]
+        if status not in job.lost:
+            return status
+        ended = told(job.status).strip()
+        if ended == str(status) and not any(carried):
+            return status  # the task's own status looks like that of a lost connection
+        if ended:
+            seconds, lost_since = _FIRST_PAUSE, None
+            continue
+        now = time.monotonic()
+        if any(carried) or lost_since is None:
+            seconds, lost_since = _FIRST_PAUSE, now
+            report("the connection was lost; the task runs on, and is followed again as soon as it answers")
+        if now - lost_since > _PATIENCE_SECONDS:
+            raise CubeError("the connection did not come back", hint=f"the task may still run: {job.status.script()}")
+        pause(seconds)
+        seconds = min(seconds * 2, _LONGEST_PAUSE)

@@ -1,0 +1,266 @@
+"""A task that outlives whoever started it: a directory with its script, its output and its status."""
+
+import shlex
+from collections.abc import Iterable
+
+from mlcube.invocation import Invocation
+from mlcube.plan import Plan, SecretText, WriteFile
+from mlcube.script import embedded
+
+__all__ = ["JOB", "read_secrets", "secret_files", "task_script", "write_secrets"]
+
+JOB = r"""# Performs the task of this directory: sh job run|start|follow|status|stop|kill
+cd "$(dirname "$0")" || exit 1
+verb=$1
+[ $# -eq 0 ] || shift
+
+end_status=
+ended() {
+  end_status=$1
+  { printf '%s\n' "$1" >status.new && mv status.new status; } 2>/dev/null
+}
+
+size() {
+  wc -c 2>/dev/null <"$1" || echo 0
+}
+
+# What came to a file since it had so many bytes.
+print_new() {
+  [ "$3" -le "$2" ] || tail -c +$(($2 + 1)) "$1" | head -c $(($3 - $2))
+}
+
+# A while that grows with the time that the task already takes: it adds a twentieth, and a second at most.
+rest() {
+  rounds=$((${rounds:-0} + 1))
+  if [ $rounds -le 20 ]; then wait=0.05; elif [ $rounds -le 60 ]; then wait=0.2; else wait=1; fi
+  sleep $wait 2>/dev/null || sleep 1
+}
+
+# A number alone is no process: other hosts may see this directory, and numbers are used again.
+here=$(uname -n) boot=
+read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || :
+
+# When a process began, as `born`; nothing of one that has ended.
+look_up() {
+  born=
+  if [ -r /proc/self/stat ]; then
+    read -r line 2>/dev/null <"/proc/$1/stat" || return 0
+    set -- ${line##*) }
+    case $1 in Z | X) ;; *) born=${20} ;; esac
+  else
+    born=$(LC_ALL=C TZ=UTC0 ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' -)
+  fi
+}
+
+identify() {
+  look_up "$1"
+  echo "$1 $here ${boot:--} ${born:--}"
+}
+
+# Whether the process that a file identifies still runs: 0, 1 when it does not, 2 when only another host can tell.
+runs() {
+  pid= host= born=unknown
+  read -r pid host its_boot began 2>/dev/null <"$1" || return 1
+  [ "$host" = "$here" ] || return 2
+  [ "$its_boot" = "${boot:--}" ] || return 1
+  look_up "$pid"
+  [ -n "$born" ] && [ "$began" = "$born" ]
+}
+
+# Gives a command a process group of its own, so that what it leaves running ends with it.
+apart() {
+  if command -v setsid >/dev/null; then exec setsid "$@"; fi
+  if command -v perl >/dev/null; then exec perl -e 'setpgrp; exec { $ARGV[0] } @ARGV; exit 127' "$@"; fi
+  exec "$@"
+}
+
+# Where nothing made a group, a process and those that descend from it.
+signal_group() {
+  kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" $(
+    ps -A -o pid= -o ppid= | awk -v top="$2" '
+      { parent[$1] = $2 }
+      END {
+        for (one in parent) {
+          up = one
+          while (up + 0 > 1 && up != top && up in parent) up = parent[up]
+          if (up == top) print one
+        }
+      }'
+  ) 2>/dev/null
+}
+
+# What follows is otherwise where a scheduler starts the task; see the file `scheduler`.
+
+# Whether the task can still end of itself. On another host it can, for all that is known here.
+alive() {
+  runs runner || [ $? -eq 2 ]
+}
+
+# Tells what is known of a task that ended without a word. It fails when the task lives nevertheless.
+why_gone() {
+  echo "error: the task was ended from outside, or its machine was started again" >&2
+  ended 137
+  return 0
+}
+
+# The status to end with.
+verdict() {
+  echo "$1"
+}
+
+begin() {
+  if mkdir started 2>/dev/null; then
+    if command -v setsid >/dev/null; then session=setsid; else session=nohup; fi
+    $session sh ./job run </dev/null >/dev/null 2>&1 &
+    until [ -e runner ] || [ -e status ] || ! kill -0 $! 2>/dev/null; do rest; done
+    [ -e runner ] || [ -e status ] && return
+  elif [ -d started ]; then
+    until [ -e runner ] || [ -e status ] || [ ${rounds:-0} -gt 70 ]; do rest; done
+    return
+  fi
+  echo "error: the task could not be started in $(pwd): is the disk full?" >&2
+  exit 1
+}
+
+# Ends this script where the task cannot be told anything.
+must_be_here() {
+  runs runner
+  [ $? -ne 2 ] || {
+    echo "error: the task runs on $host, and this is $here: it goes on there" >&2
+    exit 1
+  }
+}
+
+signal_task() {
+  runs process
+  # The number of a process that has ended stays its group's for as long as there is anything in it.
+  case $?,$born in 0,* | 1,) signal_group "$1" "$pid" ;; esac
+}
+
+[ ! -f scheduler ] || . ./scheduler
+
+case $verb in
+  run)
+    exec </dev/null >stdout 2>stderr
+    { identify $$ >runner.new && mv runner.new runner; } || exit 1
+    if command -v setsid >/dev/null || command -v perl >/dev/null; then
+      apart sh -eu ./task &
+    else  # some shells need a terminal for this, and go on without
+      set -m
+      sh -eu ./task &
+      set +m
+    fi
+    task=$!
+    identify $task >process.new && mv process.new process
+    trap 'interrupted=yes; : >terminated; signal_group TERM $task' TERM INT HUP
+    trap 'interrupted=yes forced=yes; [ ! -f kill ] || sh ./kill; signal_group KILL $task' USR1
+    if [ -f limit ]; then
+      (
+        sleeping= over=
+        trap 'over=yes; kill "$sleeping"' TERM
+        pause() {
+          sleep "$1" &
+          sleeping=$!
+          [ -z "$over" ] || kill "$sleeping"
+          wait "$sleeping" && [ -z "$over" ]
+        }
+        read -r limit <limit
+        # A sleep may know whole seconds only.
+        pause "$limit" || { [ -z "$over" ] && pause $((${limit%%.*} + 1)); } || exit
+        echo TIMEOUT >state
+        signal_group TERM $task
+        pause 10 && signal_group KILL $task
+      ) 2>/dev/null &
+      clock=$!
+    fi
+    status= forced=
+    while :; do
+      interrupted=
+      wait $task
+      code=$?
+      if [ -n "$interrupted" ]; then status=$code; continue; fi  # of the wait that was interrupted, perhaps
+      [ $code -eq 127 ] && [ -n "$status" ] || status=$code
+      break
+    done
+    kill -s KILL -- -$task 2>/dev/null
+    # Its script was ended too, so that what an engine left is seen to once more.
+    [ -z "$forced" ] || [ ! -f kill ] || { sh ./kill; sleep 1; sh ./kill; }
+    [ ! -f limit ] || kill $clock 2>/dev/null
+    ended $status
+    ;;
+  start)
+    begin
+    ;;
+  follow)
+    out=$1 err=$2
+    while :; do
+      # A status that could not be kept, because the disk is full, perhaps, is one, too.
+      if [ -e status ]; then last=$(cat status); else last=$end_status; fi
+      new_out=$(size stdout) new_err=$(size stderr)
+      print_new stdout $out $new_out
+      print_new stderr $err $new_err >&2
+      if [ $new_out -gt $out ] || [ $new_err -gt $err ]; then [ ${rounds:-0} -le 20 ] || rounds=20; fi
+      [ $new_out -le $out ] || out=$new_out
+      [ $new_err -le $err ] || err=$new_err
+      [ -z "$last" ] || exit "$(verdict "$last")"
+      if alive; then rest; elif [ ! -e status ]; then sleep 1; [ -e status ] || why_gone; fi
+    done
+    ;;
+  status)
+    cat status 2>/dev/null || :
+    ;;
+  stop)
+    [ -e status ] || must_be_here
+    if [ -f stop ]; then sh ./stop; else signal_task TERM; fi
+    # A dozen seconds, then whoever asked must insist.
+    rounds=0
+    until [ -e status ] || ! alive || [ $rounds -gt 63 ]; do rest; done
+    ;;
+  kill)
+    [ -e status ] || must_be_here
+    [ -f scheduler ] || [ ! -f kill ] || sh ./kill
+    rounds=0
+    signal_task KILL
+    until [ -e status ] || ! alive; do
+      [ $rounds -le 60 ] || {
+        echo "error: the task does not end" >&2
+        exit 1
+      }
+      rest
+      signal_task KILL
+    done
+    [ -e status ] || ended 137
+    ;;
+esac
+"""
+
+
+def task_script(plan: Plan, directory: str, invocation: Invocation) -> str:
+    """What the job runs: the whole plan, which cleans up also when it is told to end."""
+    # A shell with a trap waits for the command that it runs, and goes on to what must be done last.
+    lines = ["trap : TERM INT HUP", *read_secrets(invocation, directory)]
+    if lines[1:]:
+        lines.append(f"rm -rf {shlex.quote(f'{directory}/secrets')}")
+    return "\n".join([*lines, embedded(plan, reasons_in=directory), ""])
+
+
+def secret_files(invocation: Invocation, directory: str) -> tuple[tuple[str, str], ...]:
+    """Each secret's name and the file, readable by the caller alone, in which it reaches the job."""
+    return tuple(
+        (secret.name, invocation.secret_path(secret) if secret.mount else f"{directory}/secrets/{secret.name}")
+        for secret in invocation.secrets
+    )
+
+
+def read_secrets(invocation: Invocation, directory: str) -> tuple[str, ...]:
+    """Lines of shell that make variables of the secrets, whatever they end with."""
+    return tuple(
+        f"{name}=$(cat {shlex.quote(path)} && printf x) && {name}=${{{name}%x}} && export {name}"
+        for name, path in secret_files(invocation, directory)
+    )
+
+
+def write_secrets(invocation: Invocation, directory: str) -> Iterable[WriteFile]:
+    """The steps that write them on this host."""
+    for name, path in secret_files(invocation, directory):
+        yield WriteFile(path=path, text=SecretText(name))

@@ -1,0 +1,214 @@
+"""What a job does otherwise when Slurm starts it: how it begins, whether it still runs, why it ended."""
+
+from mlcube_runners._cache import FIND_CACHE
+
+__all__ = ["SCHEDULER"]
+
+_SCHEDULER = r"""# For `job`: the task is a batch job of Slurm. Nothing here needs accounting (sacct).
+
+newline='
+'
+
+number() {
+  head -n 1 job.number 2>/dev/null
+}
+
+# Nothing when there is none; fails when nobody answers.
+find_number() {
+  jobs=$(squeue -h -n "$(cat name)" -o %A 2>/dev/null) || return 1
+  printf '%s\n' "${jobs%%"$newline"*}"
+}
+
+keep_number() {
+  [ -z "$1" ] || { printf '%s\n' "$1" "$(date +%s)" >job.number.new && mv job.number.new job.number; }
+}
+
+# Also of a submission that was interrupted: what sbatch printed, or else the queue.
+learn_number() {
+  found=$(cat submitting.*/number 2>/dev/null | head -n 1)
+  [ -n "$found" ] || found=$(find_number) || return 1
+  keep_number "${found%%;*}"
+}
+
+# Whoever makes the directory of a turn submits; after a turn whose process has ended without a number comes the next.
+begin() {
+  turn=1 waited=0
+  until [ -s job.number ]; do
+    if mkdir "submitting.$turn" 2>/dev/null; then
+      submit "submitting.$turn" || exit $?
+      return 0
+    fi
+    [ -d "submitting.$turn" ] || { echo "error: nothing can be written in $(pwd)" >&2; exit 1; }
+    if [ -s "submitting.$turn/ended" ]; then turn=$((turn + 1)); continue; fi
+    lives=0
+    if [ -s "submitting.$turn/process" ]; then runs "submitting.$turn/process" || lives=$?; else lives=2; fi
+    # Ten minutes are more than the patience of any sbatch; whoever has said nothing for half a minute never began.
+    if [ $lives -eq 1 ] || { [ $lives -eq 2 ] && [ $waited -ge 600 ]; } ||
+      { [ ! -s "submitting.$turn/process" ] && [ $waited -ge 30 ]; }; then
+      turn=$((turn + 1)) waited=0
+      continue
+    fi
+    [ $waited -lt 600 ] || { echo "error: process $pid on $host submits, and has no answer" >&2; exit 1; }
+    sleep 1
+    waited=$((waited + 1))
+  done
+}
+
+submit() {
+  mkdir -p started
+  # The number of an earlier turn may have been lost on its way, or not be in the queue yet.
+  if [ "$turn" -gt 1 ]; then
+    for pause in 0 1 2; do
+      sleep $pause
+      learn_number || { echo submit >"$1/ended"; echo "error: squeue does not answer" >&2; return 1; }
+      [ ! -s job.number ] || return 0
+    done
+  fi
+  sh ./job submit "$1" || {
+    failed=$?
+    echo $failed >"$1/ended"
+    # A controller that took the job may have been too busy to say so.
+    learn_number
+    [ -s job.number ] || return $failed
+  }
+  learn_number && [ -s job.number ] || {
+    scancel "$(head -n 1 "$1/number")" 2>/dev/null
+    echo "error: the number of the job cannot be kept in $(pwd)" >&2
+    return 1
+  }
+}
+
+# Numbers are a cluster's own, and clocks a host's.
+name_answer() {
+  [ -z "${answer-}" ] || return 0
+  cluster=$(cat cluster 2>/dev/null)
+  [ -n "$cluster" ] || cluster=$(scontrol show config 2>/dev/null | sed -n 's/^ClusterName *= *//p')
+  answer=$(cache)/squeue.$(printf %s "$cluster.$here" | tr -c 'A-Za-z0-9._-' _)
+}
+
+# One question for all jobs of the user: the answer lies where all of them find it, and is asked for ever more rarely.
+ask_queue() {
+  name_answer
+  now=$(date +%s)
+  asked=0
+  [ ! -r "$answer" ] || read -r asked <"$answer"
+  case $asked in '' | *[!0-9]*) asked=0 ;; esac
+  if [ $((now - asked)) -ge "$1" ] || [ "$asked" -gt "$now" ] || [ "$asked" -le "$(sed -n 2p job.number)" ]; then
+    queue=$(squeue -h -u "$(id -un)" -o '%A %T' 2>/dev/null) || return 1
+    mkdir -p "${answer%/*}" 2>/dev/null
+    # An answer that cannot be kept is an answer.
+    { printf '%s\n' "$now" "$queue" >"$answer.$$" && mv "$answer.$$" "$answer"; } 2>/dev/null ||
+      rm -f "$answer.$$"
+  else
+    queue=$(sed 1d "$answer")
+  fi
+}
+
+alive() {
+  [ "$(date +%s)" -ge "${next:-0}" ] || return 0
+  [ -s job.number ] || return 1
+  interval=$((${interval:-1} * 3 / 2 + 1))
+  [ $interval -le 30 ] || interval=30
+  next=$(($(date +%s) + interval))
+  # A controller that is too busy to answer says nothing about the job.
+  ask_queue $((interval / 2 + 1)) || return 0
+  case $newline$queue in *"$newline$(number) "*) ;; *) return 1 ;; esac
+}
+
+must_be_here() {
+  :
+}
+
+field() {
+  scontrol show job -o "$(number)" 2>/dev/null | sed -n "s/.* $1=\([A-Z_0-9:]*\).*/\1/p"
+}
+
+# How Slurm calls the end, once it has decided.
+final_state() {
+  for pause in 0.2 0.5 1 1 2 2 3 5; do
+    found=$(field JobState)
+    case $found in RUNNING | COMPLETING | SUSPENDED) sleep $pause ;; *) break ;; esac
+  done
+  echo "$found"
+}
+
+keep_state() {
+  case $1 in
+    OUT_OF_MEMORY | TIMEOUT | DEADLINE | CANCELLED | PREEMPTED | NODE_FAIL | BOOT_FAIL) echo "$1" >state ;;
+  esac
+}
+
+verdict() {
+  if [ ! -e state ] && { [ -e terminated ] || [ "$1" -eq 137 ]; }; then keep_state "$(final_state)"; fi
+  case $(cat state 2>/dev/null) in
+    TIMEOUT | DEADLINE) echo 124 ;;
+    PREEMPTED) echo 75 ;;
+    NODE_FAIL | BOOT_FAIL) echo 69 ;;
+    *) echo "$1" ;;
+  esac
+}
+
+# The queue may have been another cluster's, or an old one: only Slurm's word on this very job ends it.
+why_gone() {
+  found=unknown
+  if [ -s job.number ]; then
+    said=$(scontrol show job -o "$(number)" 2>&1) || case $said in *"nvalid job id"*) ;; *) return 1 ;; esac
+    found=$(field JobState)
+  fi
+  case $found in
+    PENDING | CONFIGURING | RUNNING | SUSPENDED | STOPPED | COMPLETING | RESIZING | SIGNALING | STAGE_OUT) return 1 ;;
+    REQUEUE* | SPECIAL_EXIT | RESV_DEL_HOLD) return 1 ;;
+  esac
+  # The status may be on its way through the file system.
+  [ "$found" != COMPLETED ] || sleep 5
+  [ ! -e status ] || return 0
+  keep_state "$found"
+  code=$(field ExitCode)
+  case $found,$code in
+    OUT_OF_MEMORY,*) ended 137 ;;
+    TIMEOUT,* | DEADLINE,*) ended 124 ;;
+    CANCELLED,* | PREEMPTED,*) ended 143 ;;
+    FAILED,0:[1-9]*) ended $((128 + ${code#*:})) ;;
+    FAILED,[1-9]*)
+      echo "error: the batch script failed before the task, with status ${code%:*}: see \`modules\` and \`before\`" >&2
+      ended "${code%:*}"
+      ;;
+    *)
+      echo "error: job $(number) has gone without a word (${found:-unknown to Slurm})" >&2
+      ended 69
+      ;;
+  esac
+}
+
+# The batch shell is told, which tells the task. A plain scancel gives the task half a minute, in which nothing else
+# reaches it: so it is for the queue, and for a shell that does not hear.
+signal_task() {
+  next=0 interval=0
+  # A submission that was interrupted may have arrived nevertheless, a moment later.
+  for pause in 0 0.5 1; do
+    [ ! -s job.number ] && [ -e started ] || break
+    for turn in submitting.*; do
+      [ -s "$turn/number" ] || { runs "$turn/process" && kill "$pid"; }
+    done
+    sleep $pause
+    learn_number
+  done 2>/dev/null
+  [ -s job.number ] || return 0
+  told=$1
+  [ "$1" != KILL ] || told=USR1
+  case $(squeue -h -j "$(number)" -o %T 2>/dev/null) in
+    RUNNING | SUSPENDED) scancel --batch "--signal=$told" "$(number)" || scancel "$(number)" ;;
+    COMPLETING) ;;
+    ?*) scancel "$(number)" ;;
+  esac 2>/dev/null
+}
+
+# What submits has a number of its own, and prints that of the job where everybody finds it.
+if [ "$verb" = submit ]; then
+  identify $$ >"$1/process"
+  exec sh ./submit >"$1/number"
+fi
+"""
+
+SCHEDULER = f"{FIND_CACHE}\n{_SCHEDULER}"
+"""The file `scheduler` of a job's directory."""

@@ -1,0 +1,304 @@
+"""Slurm: another runner's plan, as the body of a batch job."""
+
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from mlcube.cube import Resources
+from mlcube.errors import Refused
+from mlcube.invocation import Invocation
+from mlcube.plan import Command, Diagnosis, Job, Plan, Step, WriteFile, command
+from mlcube.runner import Answer, Fact, Host, Runner, Transfer, Transferring
+from mlcube_runners._job import JOB, task_script, write_secrets
+from mlcube_runners._slurm_job import SCHEDULER
+
+__all__ = ["SlurmRunner"]
+
+_MINIMUM_MEMORY = 6 << 20
+"""What the batch shell and an engine need themselves; Slurm takes anything."""
+
+_MODULES = "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile"
+"""A shell that is no login shell may not know `module` yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmRunner:
+    """Runs tasks as batch jobs of Slurm, in what another platform calls its containers or environments."""
+
+    requires: ClassVar[tuple[str, ...]] = ("sbatch", "squeue", "scancel", "scontrol")
+
+    inner: Annotated[Runner, msgspec.Meta(description="The platform that runs the task on its node.")]
+    partition: Annotated[str | None, msgspec.Meta(description="The partition. Else the cluster's default.")] = None
+    account: Annotated[str | None, msgspec.Meta(description="Who is charged.")] = None
+    qos: Annotated[str | None, msgspec.Meta(description="The quality of service.")] = None
+    time: Annotated[str | None, msgspec.Meta(description="The job's time limit in Slurm's words: `\"4:00:00\"`.")] = (
+        None
+    )
+    nodes: Annotated[int | None, msgspec.Meta(description="How many nodes; the task starts on the first.")] = None
+    gres: Annotated[str | None, msgspec.Meta(description="Generic resources, as in `gpu:a100`.")] = None
+    modules: Annotated[
+        tuple[str, ...], msgspec.Meta(description="Environment modules to load before the task, as in `[apptainer]`.")
+    ] = ()
+    before: Annotated[
+        tuple[str, ...], msgspec.Meta(description="Lines of shell to perform on the node before the task.")
+    ] = ()
+    root: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="A directory that the nodes see too, for what belongs to runs. Else with the records."
+        ),
+    ] = None
+
+    def facts(self) -> tuple[Fact, ...]:
+        """What the inner runner must know, and which limits Slurm enforces here."""
+        return *self.inner.facts(), _CONFIGURATION, _NODES
+
+    def unusable(self, host: Host) -> tuple[str, str] | None:
+        """There is no Slurm, it does not answer, or the inner runner cannot be used."""
+        slurm = host.get("slurm") or {}
+        match slurm.get("problem"):
+            case "missing":
+                hint = "use it where jobs are submitted: `{runner: ssh, host: LOGIN-NODE, inner: PLATFORM}`"
+                return "Slurm's commands are not installed here", hint
+            case str(said):
+                return f"Slurm does not answer: {said}", "see what `sinfo` says"
+        return self.inner.unusable(host)
+
+    def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
+        """What neither Slurm nor the inner runner can honour."""
+        return (
+            _gpu_problem(invocation, host)
+            or _memory_problem(invocation, host)
+            or self.inner.refuses(self._inside(invocation, host), host)
+        )
+
+    def prepare(self, invocation: Invocation, host: Host) -> Plan:
+        """As the inner runner does; here, because nodes often have no network."""
+        return self.inner.prepare(invocation, host)
+
+    def configure(self, invocation: Invocation, host: Host) -> Plan:
+        """The same on the user's demand."""
+        return self.inner.configure(invocation, host)
+
+    def run(self, invocation: Invocation, host: Host) -> Plan:
+        """Submit, follow, and tell how Slurm calls the end."""
+        if refusal := self.refuses(invocation, host):
+            raise Refused(refusal[0], hint=refusal[1])
+        directory = self._directory(invocation)
+        inside = self._inside(invocation, host)
+        inner = self.inner.run(inside, host)
+        job = f"{directory}/job"
+        limit = invocation.resources.timeout_seconds
+        files = {
+            "job": JOB,
+            "scheduler": SCHEDULER,
+            "name": f"cube-{invocation.run_id}",
+            "cluster": str((host.get("slurm") or {}).get("cluster") or ""),
+            "task": task_script(inner, directory, inside),
+            "batch": self._batch(directory),
+            "submit": self._submit(invocation, directory),
+            **({"limit": f"{limit:f}".rstrip("0").rstrip(".") + "\n"} if limit else {}),
+            **({"kill": inner.kill.script()} if inner.kill else {}),
+        }
+        secrets = tuple(write_secrets(inside, directory))
+        private = dict.fromkeys(step.path.rpartition("/")[0] for step in secrets)
+        steps: list[Step] = [
+            command("mkdir", "-p", "-m", "700", "--", directory),
+            command("mkdir", "-p", "--", f"{inside.scratch}/home"),
+            *(command("mkdir", "-p", "-m", "700", "--", folder) for folder in private),
+            *(WriteFile(path=f"{directory}/{name}", text=text) for name, text in files.items()),
+            *secrets,
+        ]
+        return Plan(
+            steps=tuple(steps),
+            task=Job(
+                start=Command(argv=("sh", job, "start"), hint="see which partitions and limits there are: `sinfo`"),
+                follow=command("sh", job, "follow"),
+                status=command("sh", job, "status"),
+                timed=limit is not None,
+            ),
+            diagnoses=(*_kept(inner, directory), *_endings(invocation, directory)),
+            stop=command("sh", job, "stop", quiet=True),
+            kill=command("sh", job, "kill", quiet=True),
+            always=(command("rm", "-rf", "--", directory),),
+        )
+
+    def identify(self, invocation: Invocation, host: Host) -> Fact | None:
+        """As the inner runner does."""
+        return self.inner.identify(invocation, host)
+
+    def facts_here(self) -> tuple[Fact, ...]:
+        """As the inner runner does."""
+        return self.inner.facts_here() if isinstance(self.inner, Transferring) else ()
+
+    def transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
+        """As the inner runner does."""
+        return self.inner.transfer(invocation, host, anew=anew) if isinstance(self.inner, Transferring) else None
+
+    def _directory(self, invocation: Invocation) -> str:
+        return f"{self.root}/runs/{invocation.run_id}" if self.root else f"{invocation.scratch}.job"
+
+    def _inside(self, invocation: Invocation, host: Host) -> Invocation:
+        """As the inner runner gets it: without the limits that Slurm enforces and the inner runner would refuse."""
+        replace = msgspec.structs.replace
+        if self.root:
+            invocation = replace(invocation, scratch=f"{self._directory(invocation)}/scratch")
+        slurm = host.get("slurm") or {}
+        carried: dict[str, Any] = {}
+        if slurm.get("memory"):
+            carried["memory_bytes"] = None
+        if slurm.get("cpus") and float(invocation.resources.cpus or 0).is_integer():
+            carried["cpus"] = None
+        if invocation.resources.gpus:  # this host's have nothing to do with those of the node
+            granted = replace(invocation.resources, gpus="granted")
+            invocation = replace(invocation, resources=granted)
+        if not carried or self.inner.refuses(invocation, host) is None:
+            return invocation
+        return replace(invocation, resources=replace(invocation.resources, **carried))
+
+    def _submit(self, invocation: Invocation, directory: str) -> str:
+        """The line that submits. A secret in the caller's environment does not reach Slurm's spool."""
+        names = sorted(secret.name for secret in invocation.secrets)
+        without = ["env", *(word for name in names for word in ("-u", name))] if names else []
+        argv = (*without, "sbatch", *self._arguments(invocation), f"{directory}/batch")
+        return f"exec {shlex.join(argv)}\n"
+
+    def _arguments(self, invocation: Invocation) -> Iterator[str]:
+        yield from ("--parsable", "--no-requeue", "--ntasks=1", "--chdir=/")
+        yield f"--job-name=cube-{invocation.run_id}"
+        yield from ("--output=/dev/null", "--error=/dev/null")  # the job writes its own, under names without patterns
+        for name in ("partition", "account", "qos"):
+            if value := getattr(self, name):
+                yield f"--{name}={value}"
+        if self.nodes:
+            yield f"--nodes={self.nodes}"
+        yield from _needs(invocation.resources, self.gres, self.time)
+
+    def _batch(self, directory: str) -> str:
+        lines = ["#!/bin/sh"]
+        if self.modules:
+            lines += [_MODULES, *(f"module load {shlex.quote(name)} || exit 1" for name in self.modules)]
+        return "\n".join([*lines, *self.before, f"exec sh {shlex.quote(f'{directory}/job')} run", ""])
+
+
+def _needs(resources: Resources, gres: str | None, time: str | None) -> Iterator[str]:
+    """The cube's needs in sbatch's own options."""
+    if resources.cpus:
+        yield f"--cpus-per-task={math.ceil(resources.cpus)}"
+    if resources.memory_bytes:
+        yield f"--mem={math.ceil(resources.memory_bytes / 1024)}K"
+    if resources.gpus:
+        kind = gres if gres and gres.startswith("gpu") else "gpu"
+        yield f"--gres={kind}:{resources.gpus}"
+    elif gres:
+        yield f"--gres={gres}"
+    if time:
+        yield f"--time={time}"
+    elif resources.timeout_seconds:  # the job itself is exact; Slurm counts in minutes
+        yield f"--time={math.ceil(resources.timeout_seconds / 60) + 1}"
+
+
+def _gpu_problem(invocation: Invocation, host: Host) -> tuple[str, str] | None:
+    """GPUs that Slurm cannot grant; what kind they are is its own business."""
+    gpus, most = invocation.resources.gpus, host.get("gpus_per_node")
+    if not gpus:
+        return None
+    if not isinstance(gpus, int):
+        wanted = "all of them" if gpus == "all" else ", ".join(gpus)
+        message = f"task `{invocation.task}` asks for certain GPUs ({wanted}), and Slurm chooses them"
+        return message, "ask for a number of them, as in `--gpus 1`"
+    if most is not None and gpus > most:
+        have = f"no node here has more than {most}" if most else "no node here has any"
+        return f"task `{invocation.task}` asks for {gpus} GPUs, and {have}", "see what there is: `sinfo -o '%P %G'`"
+    return None
+
+
+def _memory_problem(invocation: Invocation, host: Host) -> tuple[str, str] | None:
+    """A limit below what Slurm limits any job to."""
+    memory = invocation.resources.memory_bytes
+    least = (host.get("slurm") or {}).get("least_memory_bytes") or _MINIMUM_MEMORY
+    if memory is None or memory >= least:
+        return None
+    mebibytes = math.ceil(least / (1 << 20))
+    message = f"task `{invocation.task}` has a memory limit below {mebibytes} MiB, the least that Slurm enforces"
+    return message, f"give it more: `--memory {mebibytes}m`"
+
+
+def _kept(inner: Plan, directory: str) -> Iterator[Diagnosis]:
+    """What the inner runner found out on the node."""
+    for number, diagnosis in enumerate(inner.diagnoses):
+        probe = command("cat", f"{directory}/reason.{number}")
+        yield msgspec.structs.replace(diagnosis, probe=probe)
+
+
+def _endings(invocation: Invocation, directory: str) -> Iterator[Diagnosis]:
+    """What Slurm itself ends a job for."""
+    memory, limit = invocation.resources.memory_bytes, invocation.resources.timeout_seconds
+    of = f", {memory / (1 << 20):.6g} MiB" if memory else ""
+    after = f" of {limit:g} seconds" if limit else ""
+    for state, message, hint, status in (
+        (
+            "OUT_OF_MEMORY",
+            f"the task needed more memory than its limit{of}",
+            "give it more: `--memory`, or `resources: {memory: ...}` of the task",
+            None,
+        ),
+        (
+            "TIMEOUT|DEADLINE",
+            f"the task was stopped after its time limit{after}",
+            "give it more: `--timeout`, or `time` of the platform",
+            124,
+        ),
+        ("PREEMPTED", "the job had to make way for another one", "run it again, or with another `partition`", 75),
+        ("CANCELLED", "somebody cancelled the job", "see with `scontrol show job` who did", None),
+        ("NODE_FAIL|BOOT_FAIL", "the node failed", "run it again", 69),
+    ):
+        probe = command("grep", "-E", "-x", state, f"{directory}/state")
+        yield Diagnosis(probe=probe, message=message, hint=hint, status=status)
+
+
+def _parse_configuration(answer: Answer) -> dict[str, object]:
+    """Which limits are enforced; without accounting, and whatever the version."""
+    if answer.status == 127:
+        return {"problem": "missing"}
+    if answer.status != 0:
+        said = answer.error.strip() or answer.output.strip()
+        return {"problem": said.splitlines()[-1] if said else f"status {answer.status}"}
+    pairs = (line.partition("=") for line in answer.output.splitlines())
+    settings = {name.strip().lower(): value.strip().lower() for name, _, value in pairs}
+    plugins = settings.get("taskplugin", "")
+    cgroup = "cgroup" in plugins
+    return {
+        "version": settings.get("slurm_version", ""),
+        "cluster": settings.get("clustername", ""),
+        # OverMemoryKill looks only now and then, and a quick task is over by then.
+        "memory": cgroup and settings.get("constrainramspace") == "yes",
+        "least_memory_bytes": _mebibytes(settings.get("minramspace", "")) if cgroup else None,
+        "cpus": "affinity" in plugins or (cgroup and settings.get("constraincores") == "yes"),
+    }
+
+
+def _mebibytes(text: str) -> int | None:
+    """`30 MB`, which are MiB, in bytes."""
+    number = text.partition(" ")[0]
+    return int(number) << 20 if number.isdecimal() else None
+
+
+def _parse_nodes(answer: Answer) -> int | None:
+    """The most GPUs that any node has, out of `gpu:a100:4(S:0-1),craynetwork:2`; None when nobody says."""
+    if answer.status:
+        return None
+    counts = [0]
+    for resource in answer.output.replace("\n", ",").split(","):
+        words = resource.partition("(")[0].split(":")
+        if words[0] == "gpu":
+            counts.append(int(words[-1]) if words[-1].isdecimal() else 1)
+    return max(counts)
+
+
+_CONFIGURATION = Fact(name="slurm", argv=("scontrol", "show", "config"), parse=_parse_configuration)
+_NODES = Fact(name="gpus_per_node", argv=("sinfo", "--noheader", "--format=%G"), parse=_parse_nodes)
