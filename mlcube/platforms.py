@@ -175,10 +175,9 @@ class _Resolving:
                 pass  # it has options without a default: they are named below
             else:
                 return plain
-        import dataclasses
         import typing
 
-        fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
         hints = typing.get_type_hints(kind)
         problems: list[Problem] = []
         values: dict[str, Any] = {}
@@ -202,10 +201,7 @@ class _Resolving:
         problems += [
             Problem(message=f"platform `{name}` needs the option `{key}` of runner `{runner_name}`", position=where)
             for key, field in fields.items()
-            if key not in written
-            and key not in given
-            and field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
+            if field.required and key not in written and key not in given
         ]
         if problems:
             raise InvalidFile(tuple(problems))

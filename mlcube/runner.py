@@ -1,7 +1,7 @@
 """The contract between the core and its runners, and how runners are found."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import msgspec
 
@@ -113,7 +113,7 @@ Host = Mapping[str, Any]
 
 @runtime_checkable
 class Runner(Protocol):
-    """Renders an invocation as a plan. A frozen dataclass whose fields are its options.
+    """Renders an invocation as a plan. A frozen msgspec Struct whose fields are its options.
 
     A field typed `Runner` names another platform to wrap. Every method is pure: it reads no file, environment
     or clock. What must be known of the host comes in as facts. What cannot be honoured is raised as
@@ -187,12 +187,16 @@ def find(name: str) -> type[Runner]:
 
     for point in entry_points(group=GROUP, name=name):
         try:
-            runner: type[Runner] = point.load()
+            runner: Any = point.load()
         except Exception as error:
             raise UsageError(
                 f"runner `{name}` is installed but cannot be loaded: {error}", hint=f"reinstall `{point.value}`"
             ) from error
-        return runner
+        if not (isinstance(runner, type) and issubclass(runner, msgspec.Struct)):
+            raise UsageError(
+                f"runner `{name}` is installed but is no `msgspec.Struct`", hint=f"mend `{point.value}`, or remove it"
+            )
+        return cast("type[Runner]", runner)
     raise UsageError(f"no runner is named `{name}`", hint=did_you_mean(name, installed()))
 
 

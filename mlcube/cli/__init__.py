@@ -10,7 +10,19 @@ def main() -> None:
         status = _begin(sys.argv[1:])
     except KeyboardInterrupt:
         status = 130
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """End the process without taking it apart, which would be a tenth of the time of a short command."""
+    import atexit
+
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def _begin(words: list[str]) -> int:
@@ -26,6 +38,7 @@ def _begin(words: list[str]) -> int:
             pass  # said below, where errors are told
     import gc
 
+    _import_msgspec()
     from mlcube.cli import interruption
 
     interruption.ends_at_once()
@@ -37,6 +50,19 @@ def _begin(words: list[str]) -> int:
     finally:
         gc.freeze()
         interruption.is_ignored()
+
+
+def _import_msgspec() -> None:
+    """Import it as where `typing_extensions` is not installed: it takes from there what it would find in `typing`, and
+    that alone would be a tenth of the time of a short command."""
+    name = "typing_extensions"
+    if name in sys.modules or sys.version_info < (3, 11):  # which is when `typing` has all of it
+        return
+    sys.modules[name] = None
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        del sys.modules[name]
 
 
 def _opened() -> list[int]:

@@ -1,6 +1,5 @@
 """The options of a new platform: from flags, from `key=value` words, or by question and answer on a terminal."""
 
-import dataclasses
 import sys
 import typing
 from collections.abc import Sequence
@@ -38,7 +37,7 @@ def read_options(runner: str, words: Sequence[str]) -> dict[str, Any]:
 def ask_options(runner: str, options: dict[str, Any]) -> dict[str, Any]:
     """The same with what the person at the terminal says; asked only if something is missing that is needed."""
     fields = _fields(runner)
-    needed = [name for name, field in fields.items() if _needed(field) and name not in options]
+    needed = [name for name, field in fields.items() if field.required and name not in options]
     if not needed or not sys.stdin.isatty():
         return options
     kinds = typing.get_type_hints(find(runner))
@@ -61,13 +60,9 @@ def ask_options(runner: str, options: dict[str, Any]) -> dict[str, Any]:
     return answers
 
 
-def _fields(runner: str) -> dict[str, "dataclasses.Field[Any]"]:
+def _fields(runner: str) -> dict[str, msgspec.structs.FieldInfo]:
     kind: Any = find(runner)
-    return {field.name: field for field in dataclasses.fields(kind) if field.init}
-
-
-def _needed(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
 def _value(text: str, kind: Any, name: str) -> Any:

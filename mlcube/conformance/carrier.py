@@ -25,6 +25,7 @@ __all__ = ["MARK", "Carrier", "Seen"]
 MARK = "CUBE_CONFORMANCE_RUN"
 """A variable of every process that carries a run apart: what preparing has started is found by it."""
 _END_SECONDS = 30
+_BETWEEN_SIGNALS_SECONDS = 0.7
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,14 +121,16 @@ class Carrier(Rendering):
                 raise AssertionError(f"nothing printed `{word}` within {seconds:g} seconds:\n{said}")
             time.sleep(0.03)
 
-    def stopped(self, invocation: Invocation, *numbers: signal.Signals, way: str = "perform") -> int:
-        """Start a task that prints `started`, then send the signals; gives the status."""
+    def stopped(self, invocation: Invocation, *numbers: signal.Signals, way: str = "perform") -> tuple[int, float]:
+        """Start a task that prints `started`, then send the signals; gives the status, and the seconds that it took
+        to end after the last one."""
         process = (self.start_script if way == "script" else self.start)(invocation)
         self.await_word(process, "started")
         for number in numbers:
+            sent = time.monotonic()
             process.send_signal(number)
-            time.sleep(0.7)
-        return process.wait(_END_SECONDS)
+            time.sleep(_BETWEEN_SIGNALS_SECONDS)
+        return process.wait(_END_SECONDS), time.monotonic() - sent
 
     def remains(self, invocation: Invocation) -> list[str]:
         """What is still there of a run that has ended."""

@@ -150,7 +150,7 @@ sed -e '/^[[:space:]]*[Uu][Ss][Ee][Rr][[:space:]]/d' -e "/^[[:space:]]*$cmd[[:sp
 """FILE TARGET: as with Docker, arguments replace CMD, and the task is the caller whoever USER names."""
 
 STAMP_FUNCTION = """\
-stamp() { stat -Lc '%y-%s' -- "$1" | tr -cd 0-9-; }
+stamp() { stat -Lc %.9Y-%s -- "$1"; }
 """
 """Changes with a file, also twice in a second."""
 
@@ -212,7 +212,7 @@ lead "$content"
 )
 """FILE PLACE NEW: a SIF file of the user's own, under a place in the cache."""
 
-IS_KNOWN = STAMP_FUNCTION + 'cat "$2-$(stamp "$1")" 2>/dev/null\n'
+IS_KNOWN = STAMP_FUNCTION + 'read -r sum <"$2-$(stamp "$1")" && echo "$sum"\n'
 """FILE IDENTITY: prints the digest of a SIF file of the user's own, as long as the file is the one that was read."""
 
 KNOW = (

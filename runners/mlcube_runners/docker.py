@@ -1,7 +1,6 @@
 """Docker: drives the `docker` command line, so that contexts, logins and BuildKit are the user's own."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -24,8 +23,7 @@ _PULL_UNLESS_LOCAL = '"$1" pull "$2" || "$1" image inspect "$2" >/dev/null'
 _UNLESS_PRINTED = '[ -n "$("$@")" ] || echo nothing'
 
 
-@dataclass(frozen=True, kw_only=True)
-class DockerRunner:
+class DockerRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs tasks in Docker containers, as the calling user."""
 
     requires: ClassVar[tuple[str, ...]] = ("docker",)

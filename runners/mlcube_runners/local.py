@@ -1,6 +1,5 @@
 """Runs a task on this machine without a container, in a virtual environment made of the cube's `python:` section."""
 
-import dataclasses
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -28,8 +27,7 @@ nvidia-smi --query-gpu=index,uuid --format=csv,noheader 2>/dev/null || :
 """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalRunner:
+class LocalRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs cubes that have a `python:` section, in virtual environments that are cached."""
 
     python: Annotated[

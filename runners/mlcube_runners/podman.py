@@ -1,7 +1,6 @@
 """Podman: drives the `podman` command line, as root or as an ordinary user, without a daemon."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -30,8 +29,7 @@ _ASK_MEMORY = """\
 "$1" container inspect --format '{{if .State.OOMKilled}}told{{end}}' "$2"; :"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PodmanRunner:
+class PodmanRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs tasks in Podman containers, as the calling user."""
 
     requires: ClassVar[tuple[str, ...]] = ("podman",)

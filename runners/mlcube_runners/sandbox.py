@@ -2,7 +2,6 @@
 
 import os.path
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -33,8 +32,7 @@ _KERNEL_SETTINGS = ("/proc/sys", "/proc/fs", "/proc/scsi", "/proc/acpi", "/proc/
 _ELSEWHERE = "use `--platform docker` or `--platform podman`"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SandboxRunner:
+class SandboxRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs tasks from unpacked images by bubblewrap, as the calling user."""
 
     requires: ClassVar[tuple[str, ...]] = ("bwrap",)

@@ -1,7 +1,6 @@
 """Apptainer or Singularity: containers for people without root, without a daemon, from SIF files in a shared cache."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -53,8 +52,7 @@ done
 engine any more in its session."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SingularityRunner:
+class SingularityRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs tasks with Apptainer or Singularity, whichever is installed, as the calling user."""
 
     requires: ClassVar[tuple[str, ...]] = ("apptainer", "singularity")
@@ -187,9 +185,9 @@ class SingularityRunner:
             f'[ -z "${{{name}+set}}" ] || export {prefix}{name}="${name}"; unset {name}\n' for name in secrets
         )
         words: tuple[str, ...] = (executable, "--silent", *arguments)
-        if invocation.directory is None:
+        if invocation.directory is None and image.place:
             script += _IN_THE_IMAGE_S_DIRECTORY
-            words = (image.place or "", executable, *arguments)
+            words = (image.place, executable, *arguments)
         return ("sh", "-c", f'{script}exec "$@"', "sh", *words) if script else words
 
     def _container_arguments(self, invocation: Invocation, host: Host, image: Image) -> Iterator[str]:
@@ -203,8 +201,8 @@ class SingularityRunner:
         yield from (f"--security={option}" for option in invocation.security)
         if needs.asked_network(invocation) == "none":
             yield from ("--net", "--network=none")
-        if invocation.directory is not None:
-            yield f"--pwd={invocation.directory}"
+        if invocation.directory is not None or not image.place:
+            yield f"--pwd={invocation.directory or '/'}"  # of a SIF file of the user's own, no other is known
         # The home is one in memory, below /tmp, on which the run's own /tmp with its home is then mounted.
         yield f"--home={invocation.task_environment()['HOME']}"
         yield mount_argument(Mount(invocation.scratch, "/tmp", "rw"))  # noqa: S108 - a place in the container

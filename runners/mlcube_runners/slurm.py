@@ -3,7 +3,6 @@
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -25,8 +24,7 @@ _MODULES = "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/prof
 """A shell that is no login shell may not know `module` yet."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlurmRunner:
+class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs tasks as batch jobs of Slurm, in what another platform calls its containers or environments."""
 
     requires: ClassVar[tuple[str, ...]] = ("sbatch", "squeue", "scancel", "scontrol")

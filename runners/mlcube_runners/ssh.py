@@ -3,7 +3,6 @@
 import os.path
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -40,8 +39,7 @@ _EMPTY = '[ -d "$1" ] && [ -z "$(ls -A "$1")" ]'
 _NONE_THERE = 'for path do [ ! -e "$path" ] || exit 1; done'
 
 
-@dataclass(frozen=True, kw_only=True)
-class SshRunner:
+class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs tasks on another host, in what another platform calls its containers or environments."""
 
     requires: ClassVar[tuple[str, ...]] = ("ssh",)

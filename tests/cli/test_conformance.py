@@ -50,13 +50,11 @@ def test_a_platform_of_the_settings_is_asked_by_its_name_and_the_table_goes_to_a
 
 
 BROKEN = """\
-from dataclasses import dataclass
 import msgspec
 from mlcube_runners.local import LocalRunner
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlwaysSucceeds(LocalRunner):
+class AlwaysSucceeds(LocalRunner, frozen=True, kw_only=True):
     def run(self, invocation, host):
         plan = super().run(invocation, host)
         argv = ("sh", "-c", '"$@"; exit 0', "sh", *plan.task.argv)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +17,7 @@ from mlcube.runner import Fact, Host
 from mlcube_runners.local import LocalRunner
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sound:
+class Sound(msgspec.Struct, frozen=True, kw_only=True):
     """What `local` does; the others do one thing otherwise."""
 
     requires: ClassVar[tuple[str, ...]] = ("python3",)
@@ -52,39 +50,39 @@ class Sound:
         return self.inner.identify(invocation, host)
 
 
-class JoinsWords(Sound):
+class JoinsWords(Sound, frozen=True, kw_only=True):
     def changed(self, plan: Plan, task: Command, invocation: Invocation) -> Plan:
         return _with(plan, task, argv=("sh", "-c", " ".join(task.argv)))
 
 
-class Inherits(Sound):
+class Inherits(Sound, frozen=True, kw_only=True):
     def changed(self, plan: Plan, task: Command, invocation: Invocation) -> Plan:
         return _with(plan, task, clean=False)
 
 
-class SharesTemporaryFiles(Sound):
+class SharesTemporaryFiles(Sound, frozen=True, kw_only=True):
     def changed(self, plan: Plan, task: Command, invocation: Invocation) -> Plan:
         return _with(plan, task, environment={**task.environment, "TMPDIR": os.path.dirname(invocation.workspace)})
 
 
-class AlwaysSucceeds(Sound):
+class AlwaysSucceeds(Sound, frozen=True, kw_only=True):
     def changed(self, plan: Plan, task: Command, invocation: Invocation) -> Plan:
         return _with(plan, task, argv=("sh", "-c", '"$@"; exit 0', "sh", *task.argv))
 
 
-class Litters(Sound):
+class Litters(Sound, frozen=True, kw_only=True):
     def changed(self, plan: Plan, task: Command, invocation: Invocation) -> Plan:
         return msgspec.structs.replace(plan, steps=(*plan.steps, command("touch", f"{invocation.scratch}.litter")))
 
 
-class PreparesAgain(Sound):
+class PreparesAgain(Sound, frozen=True, kw_only=True):
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         plan = self.inner.prepare(invocation, host)
         again = Unless(probe=command("false"), steps=(command("true"),), title="preparing")
         return msgspec.structs.replace(plan, steps=(*plan.steps, again))
 
 
-class DropsLimits(Sound):
+class DropsLimits(Sound, frozen=True, kw_only=True):
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         return self.inner.refuses(msgspec.structs.replace(invocation, resources=Resources()), host)
 
@@ -92,27 +90,27 @@ class DropsLimits(Sound):
         return self.inner.run(msgspec.structs.replace(invocation, resources=Resources()), host)
 
 
-class RefusesWithoutRendering(Sound):
+class RefusesWithoutRendering(Sound, frozen=True, kw_only=True):
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         return ("no network here", "go elsewhere") if invocation.network else self.inner.refuses(invocation, host)
 
 
-class IsAlwaysUsable(Sound):
+class IsAlwaysUsable(Sound, frozen=True, kw_only=True):
     def unusable(self, host: Host) -> tuple[str, str] | None:
         return None
 
 
-class LooksAround(Sound):
+class LooksAround(Sound, frozen=True, kw_only=True):
     def changed(self, plan: Plan, task: Command, invocation: Invocation) -> Plan:
         return _with(plan, task, environment={**task.environment, "HOST": Path("/etc/hostname").read_text()})
 
 
-class TellsObjects(Sound):
+class TellsObjects(Sound, frozen=True, kw_only=True):
     def facts(self) -> tuple[Fact, ...]:
         return (*self.inner.facts(), Fact(name="set", argv=("true",), parse=lambda answer: {answer.status}))
 
 
-class NamesNothing(Sound):
+class NamesNothing(Sound, frozen=True, kw_only=True):
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:
         return None
 

@@ -135,7 +135,7 @@ def test_19_a_task_that_is_stopped_may_finish_what_it_does(carrier: Carrier) -> 
     )
     invocation = carrier.invocation(do=do)
     begun = time.monotonic()
-    assert carrier.stopped(invocation, signal.SIGINT) == 130
+    assert carrier.stopped(invocation, signal.SIGINT)[0] == 130
     assert (carrier.out / "saved").exists()
     assert time.monotonic() - begun < 8
     assert carrier.remains(invocation) == []

@@ -1,9 +1,10 @@
 """A runner for tests: the task is what the invocation's entrypoint says, on this machine, without isolation."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+import msgspec
 
 from mlcube import record, running
 from mlcube.cube import Cube, Resources, Secret
@@ -17,8 +18,7 @@ def answer(said: Answer) -> dict[str, object]:
     return {"status": said.status, "output": said.output.strip()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShellRunner:
+class ShellRunner(msgspec.Struct, frozen=True, kw_only=True):
     requires: ClassVar[tuple[str, ...]] = ("sh",)
 
     prepared_by: tuple[Step, ...] = ()

@@ -2,7 +2,6 @@
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,8 +12,7 @@ from mlcube.runner import Answer, Fact
 from tests.unit.shell_runner import ShellRunner
 
 
-@dataclass(frozen=True, kw_only=True)
-class AskingRunner(ShellRunner):
+class AskingRunner(ShellRunner, frozen=True, kw_only=True):
     requires: ClassVar[tuple[str, ...]] = ("sh",)
 
     asked: tuple[Fact, ...] = ()

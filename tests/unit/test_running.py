@@ -91,7 +91,7 @@ def test_the_image_is_not_asked_for_again_when_preparing_has_asked(tmp_path: Pat
     counted = ("sh", "-c", f"echo x >>{tmp_path}/asked; echo sha256:$(wc -l <{tmp_path}/asked)")
     prepared = (Unless(probe=command(*counted), steps=()),)
 
-    class Asking(ShellRunner):
+    class Asking(ShellRunner, frozen=True, kw_only=True):
         def identify(self, invocation: Invocation, host: Host) -> Fact | None:
             return Fact(name="image", argv=counted, parse=lambda said: {"id": said.output.strip()})
 

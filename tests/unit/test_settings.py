@@ -196,8 +196,8 @@ def test_eight_simultaneous_changes_lose_nothing(file: Path) -> None:
 def test_platforms_that_wrap_each_other_in_a_circle_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_path = file.parent / "circle_runner.py"
     class_path.write_text(
-        "import dataclasses\nfrom mlcube.runner import Runner\n\n"
-        "@dataclasses.dataclass(frozen=True, kw_only=True)\nclass CircleRunner:\n    inner: Runner\n"
+        "import msgspec\nfrom mlcube.runner import Runner\n\n"
+        "class CircleRunner(msgspec.Struct, frozen=True, kw_only=True):\n    inner: Runner\n"
     )
     package = file.parent / "circle_runner-1.dist-info"
     package.mkdir()

@@ -1,6 +1,5 @@
 """Runs another platform's tasks behind everybody else's work, as is polite on a machine that several people use."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import msgspec
@@ -11,8 +10,7 @@ from mlcube.plan import Command, Plan
 from mlcube.runner import Fact, Host, Runner
 
 
-@dataclass(frozen=True, kw_only=True)
-class NiceRunner:
+class NiceRunner(msgspec.Struct, frozen=True, kw_only=True):
     requires: ClassVar[tuple[str, ...]] = ("nice",)
     inner: Runner
     niceness: int = 10
