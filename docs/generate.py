@@ -15,6 +15,7 @@ import msgspec
 import mlcube
 from mlcube import api, errors, runner
 from mlcube.cli.application import COMMANDS
+from mlcube.doctor import Report
 from mlcube.document import CubeFile
 from mlcube.record import Record
 
@@ -46,6 +47,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "schemas/mlcube.schema.json", pretty(cube)
     yield "schemas/settings.schema.json", pretty(settings)
     yield "schemas/record.schema.json", pretty(schema(Record, "What is kept of a run (record.json)"))
+    yield "schemas/doctor.schema.json", pretty(schema(Report, "What `cube doctor --json` prints"))
     yield "docs/reference/cube-file.md", cube_page(cube)
     yield "docs/reference/settings.md", settings_page(settings)
     yield "docs/reference/command-line.md", command_page()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from mlcube.errors import CubeError
 from mlcube.execute import ask
 from mlcube.runner import Answer, Fact, Host, Runner
 
-__all__ = ["describe", "executable", "gather"]
+__all__ = ["ask_now", "describe", "executable", "gather"]
 
 _REMEMBERED_SECONDS = 600.0
 
@@ -29,6 +30,19 @@ def gather(runner: Runner, *, fresh: bool = False, remember: bool = True) -> Hos
     Without `remember` nothing is written, as a dry run promises.
     """
     return {fact.name: fact.parse(_answer(fact, fresh, remember)) for fact in runner.facts()}
+
+
+def ask_now(facts: Iterable[Fact], *, timeout_seconds: float) -> dict[tuple[str, ...], Answer]:
+    """The answers of all facts, by their command: none remembered, all asked at the same time, each only once."""
+    from mlcube.asking import ask_all
+
+    asked = tuple(facts)
+    commands = tuple(dict.fromkeys(fact.argv for fact in asked))
+    answers = dict(zip(commands, ask_all(commands, timeout_seconds=timeout_seconds), strict=True))
+    for place, argv in {_place(fact): fact.argv for fact in asked}.items():
+        if answers[argv].status == 0:
+            _write(place, answers[argv])
+    return answers
 
 
 def describe() -> dict[str, Any]:
@@ -55,13 +69,17 @@ def executable(name: str) -> str | None:
 
 
 def _answer(fact: Fact, fresh: bool, remember: bool = True) -> Answer:
-    path = os.path.join(directories.cache(), "facts", f"{_key(fact)}.json")
+    path = _place(fact)
     if not fresh and (remembered := _read(path)):
         return remembered
     answer = ask(fact.argv)
     if answer.status == 0 and remember:
         _write(path, answer)
     return answer
+
+
+def _place(fact: Fact) -> str:
+    return os.path.join(directories.cache(), "facts", f"{_key(fact)}.json")
 
 
 def _key(fact: Fact) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "print which image a cube uses, as a hash",
     "create": "create a new cube from a template",
     "platforms": "show what can be used here, and what would make the rest usable",
+    "doctor": "look whether this site could run a cube, and what would mend it",
     "conformance": "hold a platform to what every runner owes a task",
     "runs": "list, show and remove past runs",
     "config": "read and change this machine's settings",

@@ -1,7 +1,7 @@
 """Docker: drives the `docker` command line, so that contexts, logins and BuildKit are the user's own."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -14,6 +14,9 @@ from mlcube_runners._docker_host import docker_facts, unusable
 from mlcube_runners._docker_needs import gpu_arguments, lacking
 from mlcube_runners._image_build import build_steps, clean_steps, image_lock, parse_identity
 from mlcube_runners._image_transfer import image_transfer
+
+if TYPE_CHECKING:
+    from mlcube.checking import Check
 
 __all__ = ["DockerRunner"]
 
@@ -103,6 +106,25 @@ class DockerRunner(msgspec.Struct, frozen=True, kw_only=True):
     def identify(self, invocation: Invocation, host: Host) -> Fact | None:  # noqa: ARG002 - the protocol's
         """The image's id, and the digests under which registries know it."""
         return Fact(name="image", argv=self._ask_identity(self._image(invocation)), parse=parse_identity)
+
+    def questions(self) -> tuple[Fact, ...]:
+        """The room where images lie, and the host itself."""
+        from mlcube_runners import _checks
+
+        return _checks.docker_questions(self.executable)
+
+    def checks(self, host: Host) -> "tuple[Check, ...]":
+        """Client, daemon, and what it can do."""
+        from mlcube_runners import _checks
+
+        return _checks.docker(self.executable, self.unusable(host), host)
+
+    def sources(self, invocation: Invocation, host: Host) -> tuple[Fact, ...]:  # noqa: ARG002 - the protocol's
+        """The registry, unless it is built."""
+        from mlcube_runners._checks_images import registry_fact
+
+        builds = invocation.python or (invocation.recipe and invocation.strategy != "pull")
+        return () if builds else (registry_fact(self._image(invocation)),)
 
     def facts_here(self) -> tuple[Fact, ...]:
         """Nothing: whether an image is here, and what is missing there, is asked when it is sent."""

@@ -1,6 +1,6 @@
 """Runs a task on this machine without a container, in a virtual environment made of the cube's `python:` section."""
 
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 
@@ -12,6 +12,9 @@ from mlcube.runner import Answer, Fact, Host
 from mlcube_runners import _environment
 from mlcube_runners._environment import VirtualEnvironment
 from mlcube_runners._places import host_path, host_text, places
+
+if TYPE_CHECKING:
+    from mlcube.checking import Check
 
 __all__ = ["LocalRunner"]
 
@@ -115,6 +118,22 @@ class LocalRunner(msgspec.Struct, frozen=True, kw_only=True):
         """The digest of the list of what is installed: interpreter and packages, with versions."""
         file = _environment.installed(self._environment(invocation, host))
         return Fact(name="environment", argv=("cat", file), parse=_parse_installed, files=(file,))
+
+    def questions(self) -> tuple[Fact, ...]:
+        """The host itself."""
+        from mlcube import site
+
+        return site.SITE, site.GPUS
+
+    def checks(self, host: Host) -> "tuple[Check, ...]":
+        """Interpreters, and what makes environments."""
+        from mlcube_runners import _checks
+
+        return _checks.local(self.unusable(host), host)
+
+    def sources(self, invocation: Invocation, host: Host) -> tuple[Fact, ...]:  # noqa: ARG002 - the protocol's
+        """It is made here."""
+        return ()
 
     def _environment(self, invocation: Invocation, host: Host) -> VirtualEnvironment:
         if invocation.python is None:

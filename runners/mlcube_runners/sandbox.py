@@ -2,7 +2,7 @@
 
 import os.path
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -16,6 +16,9 @@ from mlcube_runners._caller import caller_fact
 from mlcube_runners._image_build import parse_identity
 from mlcube_runners._sandbox_host import NAMESPACES, sandbox_facts, sources_fact, unusable
 from mlcube_runners._sandbox_transfer import sandbox_transfer
+
+if TYPE_CHECKING:
+    from mlcube.checking import Check
 
 __all__ = ["SandboxRunner"]
 
@@ -113,6 +116,27 @@ class SandboxRunner(msgspec.Struct, frozen=True, kw_only=True):
         """The id of the image that was unpacked."""
         file = images.identity_file(invocation, host, self.archive)
         return Fact(name="image", argv=("cat", file), parse=parse_identity, files=(file,))
+
+    def questions(self) -> tuple[Fact, ...]:
+        """The host itself."""
+        from mlcube import site
+
+        return site.SITE, site.GPUS
+
+    def checks(self, host: Host) -> "tuple[Check, ...]":
+        """Bubblewrap, and where images could come from."""
+        from mlcube_runners import _checks
+
+        return _checks.sandbox(self.unusable(host), host)
+
+    def sources(self, invocation: Invocation, host: Host) -> tuple[Fact, ...]:
+        """What an engine may hold, else the registry."""
+        from mlcube_runners._checks_images import engine_facts
+
+        builds = invocation.python or (invocation.recipe and invocation.strategy != "pull")
+        if self.archive or builds or invocation.image is None:
+            return ()
+        return engine_facts(host.get("image_sources") or (), invocation.image)
 
     def facts_here(self) -> tuple[Fact, ...]:
         """Where images are unpacked here, and who could have or fetch them."""

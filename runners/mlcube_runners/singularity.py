@@ -1,7 +1,7 @@
 """Apptainer or Singularity: containers for people without root, without a daemon, from SIF files in a shared cache."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 
@@ -15,6 +15,9 @@ from mlcube_runners._singularity_cache import ENVIRONMENT, Cache, Image
 from mlcube_runners._singularity_host import facts, facts_here, unusable
 from mlcube_runners._singularity_images import find_image, source_mount
 from mlcube_runners._singularity_transfer import singularity_transfer
+
+if TYPE_CHECKING:
+    from mlcube.checking import Check
 
 __all__ = ["SingularityRunner"]
 
@@ -130,6 +133,28 @@ class SingularityRunner(msgspec.Struct, frozen=True, kw_only=True):
         known = f"{image.place}/identity" if image.place else ""
         script = 'cat "$1" 2>/dev/null || sha256sum <"$2"'
         return Fact(name="image", argv=("sh", "-c", script, "sh", known, image.sif), parse=_parse_identity)
+
+    def questions(self) -> tuple[Fact, ...]:
+        """The host itself."""
+        from mlcube import site
+
+        return site.SITE, site.GPUS
+
+    def checks(self, host: Host) -> "tuple[Check, ...]":
+        """The engine, and what works with it."""
+        from mlcube_runners import _checks
+
+        return _checks.singularity(self.unusable(host), host)
+
+    def sources(self, invocation: Invocation, host: Host) -> tuple[Fact, ...]:
+        """What an engine may hold, else the registry."""
+        from mlcube_runners._checks_images import engine_facts
+
+        reference = self._image(invocation, host).reference
+        builders = tuple((host.get("image_sources") or {}).get("builders") or ())
+        if reference is None or (builders and invocation.recipe and invocation.strategy != "pull"):
+            return ()
+        return engine_facts(builders, reference)
 
     def facts_here(self) -> tuple[Fact, ...]:
         """Whether there is an engine to convert images with, and where they could come from."""

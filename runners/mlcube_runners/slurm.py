@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 
@@ -14,6 +14,9 @@ from mlcube.plan import Command, Diagnosis, Job, Plan, Step, WriteFile, command
 from mlcube.runner import Answer, Fact, Host, Runner, Transfer, Transferring
 from mlcube_runners._job import JOB, task_script, write_secrets
 from mlcube_runners._slurm_job import SCHEDULER
+
+if TYPE_CHECKING:
+    from mlcube.checking import Check
 
 __all__ = ["SlurmRunner"]
 
@@ -137,6 +140,26 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
         """As the inner runner does."""
         return self.inner.transfer(invocation, host, anew=anew) if isinstance(self.inner, Transferring) else None
 
+    def questions(self) -> tuple[Fact, ...]:
+        """What the inner runner asks, and what the scheduler would say to a job."""
+        from mlcube.checking import Checking
+        from mlcube_runners._checks_placements import slurm_questions
+
+        inner = self.inner.questions() if isinstance(self.inner, Checking) else ()
+        return *inner, *slurm_questions(tuple(self._options(Resources())))
+
+    def checks(self, host: Host) -> "tuple[Check, ...]":
+        """The scheduler, then what the inner runner says of this host."""
+        from mlcube_runners._checks_placements import inner_checks, slurm
+
+        return slurm(self.partition, self.unusable(host), host, inner_checks(self.inner, host))
+
+    def sources(self, invocation: Invocation, host: Host) -> tuple[Fact, ...]:
+        """As for the inner runner."""
+        from mlcube.checking import Checking
+
+        return self.inner.sources(invocation, host) if isinstance(self.inner, Checking) else ()
+
     def _directory(self, invocation: Invocation) -> str:
         return f"{self.root}/runs/{invocation.run_id}" if self.root else f"{invocation.scratch}.job"
 
@@ -169,12 +192,15 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
         yield from ("--parsable", "--no-requeue", "--ntasks=1", "--chdir=/")
         yield f"--job-name=cube-{invocation.run_id}"
         yield from ("--output=/dev/null", "--error=/dev/null")  # the job writes its own, under names without patterns
+        yield from self._options(invocation.resources)
+
+    def _options(self, resources: Resources) -> Iterator[str]:
         for name in ("partition", "account", "qos"):
             if value := getattr(self, name):
                 yield f"--{name}={value}"
         if self.nodes:
             yield f"--nodes={self.nodes}"
-        yield from _needs(invocation.resources, self.gres, self.time)
+        yield from _needs(resources, self.gres, self.time)
 
     def _batch(self, directory: str) -> str:
         lines = ["#!/bin/sh"]

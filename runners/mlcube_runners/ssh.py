@@ -3,7 +3,7 @@
 import os.path
 import shlex
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 
@@ -25,6 +25,9 @@ from mlcube_runners._far_host import (
 from mlcube_runners._job import JOB, secret_files, task_script
 from mlcube_runners._sending import Sending
 from mlcube_runners._staging import Parcel, Staging, stage
+
+if TYPE_CHECKING:
+    from mlcube.checking import Check
 
 __all__ = ["SshRunner"]
 
@@ -131,6 +134,45 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         if fact is None:
             return None
         return Fact(name=fact.name, argv=self._connection(host).ssh(*fact.argv), parse=fact.parse)
+
+    def questions(self) -> tuple[Fact, ...]:
+        """What the inner runner asks, and how much room there is, both asked there."""
+        from mlcube.checking import Checking
+        from mlcube_runners._checks_placements import far_room
+
+        inner = self.inner.questions() if isinstance(self.inner, Checking) else ()
+        far = far_fact(self._connection({}), self.root, (*inner, far_room(self.root)))
+        return (msgspec.structs.replace(far, name="far_questions"),)
+
+    def checks(self, host: Host) -> "tuple[Check, ...]":
+        """The way there, then what the inner runner says of that host."""
+        from mlcube import site
+        from mlcube_runners._checks_placements import at, inner_checks, ssh
+
+        reason = unreachable(self._connection({}), host)
+        way = ssh(self.host, reason, host, same_machines(host))
+        if reason:
+            return way
+        there = {**facts_there(host), **((host.get("far_questions") or {}).get("facts") or {})}
+        beyond = (*inner_checks(self.inner, there), *site.room({"room": there.get("room")}))
+        return *way, *(at(check, self.host) for check in beyond)
+
+    def sources(self, invocation: Invocation, host: Host) -> tuple[Fact, ...]:
+        """What is here and would be sent, else where the inner runner finds it there."""
+        from mlcube.checking import Checking
+        from mlcube_runners._checks_placements import elsewhere, sent_fact
+
+        transfer = self._transfer(invocation, host, anew=False)
+        here = (sent_fact(transfer, self.host),) if transfer else ()
+        if not isinstance(self.inner, Checking):
+            return here
+        known = facts_for(invocation, host)
+        if transfer and transfer.alone:  # it is made here of what can be had here
+            return *here, *self.inner.sources(invocation, known["here"])
+        inner = self.inner.sources(self._staging(invocation, host).invocation, known)
+        if not inner:
+            return ()
+        return *here, *(elsewhere(fact, self._connection({}).ssh, self.host) for fact in inner)
 
     # The job
 

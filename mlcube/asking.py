@@ -1,0 +1,56 @@
+"""Asks several commands at the same time."""
+
+import select
+import time
+from collections.abc import Sequence
+
+from mlcube.child import Child, kill
+from mlcube.execute import _start as start  # the only place where processes are started
+from mlcube.failures import CannotStart
+from mlcube.plan import Command
+from mlcube.runner import Answer
+from mlcube.stream import Log
+
+__all__ = ["ask_all"]
+
+
+def ask_all(commands: Sequence[Sequence[str]], *, timeout_seconds: float) -> tuple[Answer, ...]:
+    """What several commands say that are asked at the same time; each as `ask` gives it."""
+    answers: dict[int, Answer] = {}
+    asked: dict[int, Child] = {}
+    try:
+        for index, argv in enumerate(commands):
+            try:
+                asked[index] = start(Command(argv=tuple(argv)), Log(None), {}, (None, None), keep=1 << 26)
+            except CannotStart as error:  # noqa: PERF203 - each in turn
+                answers[index] = Answer(error.status, "", str(error))
+        routes = {index: tuple(child.routes) for index, child in asked.items()}
+        _attend_all(tuple(asked.values()), time.monotonic() + timeout_seconds)
+        for index, child in asked.items():
+            if child.gone:
+                output, errors = (route.kept.decode(errors="replace") for route in routes[index])
+                answers[index] = Answer(child.reap(), output, errors)
+            else:
+                answers[index] = Answer(124, "", f"no answer within {timeout_seconds:g} seconds")
+    finally:
+        for child in asked.values():
+            if not child.gone:
+                kill(child)
+            child.close()
+    return tuple(answers[index] for index in range(len(commands)))
+
+
+def _attend_all(children: Sequence[Child], deadline: float) -> None:
+    """Carry what they print until all of them have ended, or time is up."""
+    while True:
+        now = time.monotonic()
+        open_ = [child for child in children if not child.finished(now)]
+        if not open_ or now >= deadline:
+            return
+        poller = select.poll()
+        waiting = {descriptor: child for child in open_ for descriptor in child.register(poller)}
+        routes = {route.source: route for child in open_ for route in child.routes}
+        limits = (deadline - now, *(limit for child in open_ if (limit := child.wait_seconds(now)) is not None))
+        for descriptor, _ in poller.poll(max(0.0, min(limits)) * 1000 + 1):
+            if descriptor in waiting:
+                waiting[descriptor].carry(routes[descriptor])
