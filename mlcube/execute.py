@@ -194,7 +194,8 @@ class Execution:
         if failed:
             command, status, said = failed
             self.unreached = self.unreached or (status in step.transient and (self._ending or step.patient))
-            raise failure(f"`{shortened(command.argv)}` failed with status {status}{said}", hint=command.hint)
+            what = command.failure or f"`{shortened(command.argv)}` failed with status {status}"
+            raise failure(f"{what}{said}", hint=command.hint)
 
     def _once(self, command: Command, failure: type[CubeError]) -> Failed | None:
         if perform(command) == 0:

@@ -46,6 +46,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
     """Names of secrets that the command's environment holds."""
     quiet: bool = False
     """What it prints is of no interest unless it fails."""
+    failure: str | None = None
+    """What that means for the user, if it fails; else its words are told."""
     hint: str | None = None
     """What to do when it fails."""
     input: str | SecretText | None = None

@@ -178,7 +178,7 @@ class _Resolving:
         import typing
 
         fields = {field.name: field for field in msgspec.structs.fields(kind)}
-        hints = typing.get_type_hints(kind)
+        hints = typing.get_type_hints(kind, include_extras=True)
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for key, value in {**written, **given}.items():

@@ -228,7 +228,7 @@ class RunDirectory:
         if left_there:
             raise EngineUnavailable(
                 f"run {self.id} is not settled: `{left_there}` cannot be reached, and may hold its outputs",
-                hint=f"another run there tries it again, or once it can be reached: cube runs remove {self.id}",
+                hint=f"another run there tries it again; to forget what is there: cube runs remove --force {self.id}",
             )
 
     def _read(self, name: str, kind: type[_Kind]) -> _Kind | None:
@@ -305,8 +305,11 @@ def unsettled(platform: str) -> list[str]:
     return [found.id for found in runs() if found.unsettled and found.platform.name == platform]
 
 
-def remove(run_id: str) -> None:
-    """Delete what is kept of a run, and what it left running if it was killed. Raises Busy if it still runs."""
+def remove(run_id: str, *, force: bool = False) -> None:
+    """Delete what is kept of a run, and what it left running if it was killed.
+
+    `force`: also where that cannot be reached, and is left there. Raises Busy if it still runs.
+    """
     import shutil
 
     run = RunDirectory(run_id)
@@ -314,7 +317,11 @@ def remove(run_id: str) -> None:
         raise UsageError(f"no run is named `{run_id}`", hint="cube runs list")
     if run.live():
         raise Busy(f"run `{run_id}` still runs", hint="stop it first, with Ctrl-C where it was started")
-    run.settle()
+    try:
+        run.settle()
+    except EngineUnavailable:
+        if not force:
+            raise
     try:
         shutil.rmtree(run.path)
     except OSError as error:

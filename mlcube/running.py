@@ -100,11 +100,12 @@ def _settle(platform: str, report: Callable[[str], None]) -> None:
         with suppress(CubeError, OSError):
             record.settle(run_id)
     for run_id in record.unsettled(platform):
+        report(f"run {run_id} left something elsewhere, which is seen to now")
         try:
             record.settle(run_id)
         except (CubeError, OSError):
             continue  # the run that begins now will say why it cannot be reached
-        report(f"run {run_id} is settled: what it had left elsewhere was brought back, and is gone there")
+        report(f"run {run_id} is settled")
 
 
 class _Run:

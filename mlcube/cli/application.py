@@ -64,7 +64,8 @@ class CommandTable(TyperGroup):
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise _usage(f"there is no command `{args[0]}`", did_you_mean(name, tuple(COMMANDS)))
         if name == "config" and args[1:2] and args[1].replace("_", "-") in _CONFIG_VERBS:
-            args = [args[0], f"--{args[1]}", *args[2:]]
+            asked = {"-h", "--help"} & set(args[2:])
+            args = [args[0], "--help"] if asked else [args[0], f"--{args[1]}", *args[2:]]
         return super().resolve_command(ctx, args)
 
 

@@ -16,8 +16,8 @@ from mlcube.settings import Settings, read_settings
 EXAMPLE = """\b
 Examples:
   cube config --list
-  cube config --create-platform docker laptop
-  cube config --create-platform ssh lab --host gpu1 --root /scratch/me --inner docker
+  cube config create-platform docker laptop
+  cube config create-platform ssh lab --host gpu1 --root /scratch/me --inner docker
   cube config --set default_platform=laptop
   cube config --get platforms.laptop.runner
 """

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mlcube.cli import console
-from mlcube.errors import UsageError, did_you_mean
+from mlcube.errors import UsageError, did_you_mean, lowered
 from mlcube.runner import Runner, find
 
 __all__ = ["ask_options", "read_options"]
@@ -16,7 +16,7 @@ __all__ = ["ask_options", "read_options"]
 
 def read_options(runner: str, words: Sequence[str]) -> dict[str, Any]:
     """What `--host gpu1`, `--host=gpu1` or `host=gpu1` say, as the runner's options."""
-    kinds = typing.get_type_hints(find(runner))
+    kinds = typing.get_type_hints(find(runner), include_extras=True)
     known = tuple(_fields(runner))
     options: dict[str, Any] = {}
     rest = iter(words)
@@ -30,6 +30,8 @@ def read_options(runner: str, words: Sequence[str]) -> dict[str, Any]:
             text = next(rest, "")
             if not text:
                 raise UsageError(f"option `{key}` has no value", hint=f"--{key} VALUE")
+        if name in options:
+            raise UsageError(f"option `{key}` is given twice")
         options[name] = _value(text, kinds[name], name)
     return options
 
@@ -40,7 +42,6 @@ def ask_options(runner: str, options: dict[str, Any]) -> dict[str, Any]:
     needed = [name for name, field in fields.items() if field.required and name not in options]
     if not needed or not sys.stdin.isatty():
         return options
-    kinds = typing.get_type_hints(find(runner))
     described = typing.get_type_hints(find(runner), include_extras=True)
     console.note(f"options of runner `{runner}`; an empty answer leaves one out")
     answers = dict(options)
@@ -48,13 +49,14 @@ def ask_options(runner: str, options: dict[str, Any]) -> dict[str, Any]:
         if name in options:
             continue
         notes = [note.description for note in typing.get_args(described[name]) if isinstance(note, msgspec.Meta)]
+        said = f"{name}{' (needed)' if name in needed else ''}: {notes[0] if notes else ''}".rstrip(": ")
         while True:
-            console.note(f"{name}: {notes[0] if notes else ''}".rstrip(": "))
+            console.note(said)
             text = sys.stdin.readline()
             if not text:
                 raise UsageError(f"`{name}` was not answered", hint=f"--{name.replace('_', '-')} VALUE")
             if text.strip():
-                answers[name] = _value(text.strip(), kinds[name], name)
+                answers[name] = _value(text.strip(), described[name], name)
             if text.strip() or name not in needed:
                 break
     return answers
@@ -66,11 +68,20 @@ def _fields(runner: str) -> dict[str, msgspec.structs.FieldInfo]:
 
 
 def _value(text: str, kind: Any, name: str) -> Any:
-    """Text where the option is a text or a platform; else as in the settings file."""
-    if kind in (str, Runner) or (str in typing.get_args(kind) and typing.get_origin(kind) is not tuple):
+    """Text where the option is a text or a platform; else as in the settings file.
+
+    Raises UsageError for what the option cannot be.
+    """
+    plain = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+    if plain in (str, Runner) or (str in typing.get_args(plain) and typing.get_origin(plain) is not tuple):
         return text
     from mlcube.source import Document
 
-    if typing.get_origin(kind) is tuple and not text.startswith("["):
+    if typing.get_origin(plain) is tuple and not text.startswith("["):
         return [text]
-    return Document.from_yaml(text, f"--{name}").data
+    value = Document.from_yaml(text, f"--{name}").data
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"option `--{name.replace('_', '-')}` cannot be `{text}`: {lowered(str(error))}") from None
+    return value

@@ -24,8 +24,12 @@ Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="a run, by the beginning of its id, or `last`")
 ]
 
+Force = Annotated[
+    bool, typer.Option("--force", help="remove also what left outputs on a host that cannot be reached any more")
+]
 
-def command(action: Action = None, ids: Ids = None, as_json: Json = False) -> int:
+
+def command(action: Action = None, ids: Ids = None, force: Force = False, as_json: Json = False) -> int:
     """List past runs; show the record of one, print what its task printed, or remove it."""
     if action in (None, "list"):
         if ids:
@@ -34,7 +38,9 @@ def command(action: Action = None, ids: Ids = None, as_json: Json = False) -> in
     if not ids:
         raise UsageError(f"`{action}` needs a run", hint=f"cube runs {action} last")
     if action == "remove":
-        return _remove([find_id(each) for each in ids], as_json)
+        return _remove([find_id(each) for each in ids], force, as_json)
+    if force:
+        raise UsageError("`--force` is for `remove`", hint="cube runs remove --force ID")
     found = [find_run(each) for each in ids]
     if action == "log":
         if as_json:
@@ -49,10 +55,10 @@ def command(action: Action = None, ids: Ids = None, as_json: Json = False) -> in
     return 0
 
 
-def _remove(found: Sequence[str], as_json: bool) -> int:
+def _remove(found: Sequence[str], force: bool, as_json: bool) -> int:
     """Also what has no record that can be read."""
     for run_id in dict.fromkeys(found):
-        remove(run_id)
+        remove(run_id, force=force)
         console.note(f"removed run {run_id}")
     if as_json:
         console.document({"removed": list(dict.fromkeys(found))})

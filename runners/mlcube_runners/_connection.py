@@ -23,6 +23,9 @@ _LOST_BY_RSYNC = (10, 12, 20, 30, 35, 255)
 _READ_SCRIPT = 's=$(cat) && exec </dev/null && eval "$s"'
 """The script comes through the connection: it may be longer than an argument, and login shells differ in quoting."""
 
+_LIST = "/dev/fd/9"
+_RSYNC_WITH_LIST = '{ exec 9<&0 <&8 8<&-; exec rsync "$@"; }'
+
 _EMPTY_ARCHIVE = "head -c 1024 /dev/zero"
 
 _PACK = """\
@@ -85,10 +88,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """A command to perform there. It may be performed twice."""
         return Command(argv=self.ssh(*words), transient=LOST, quiet=quiet)
 
-    def script(self, text: str, *, hint: str | None = None, quiet: bool = False) -> Command:
+    def script(self, text: str, *, failure: str | None = None, hint: str | None = None, quiet: bool = False) -> Command:
         """A script to perform there. It may be performed twice."""
         argv = self.ssh("sh", "-euc", _READ_SCRIPT)
-        return Command(argv=argv, input=text, transient=LOST, hint=hint, quiet=quiet)
+        return Command(argv=argv, input=text, transient=LOST, failure=failure, hint=hint, quiet=quiet)
 
     def write_secret(self, name: str, path: str) -> Command:
         """Write a secret there, which is seen in no argument."""
@@ -115,9 +118,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """Bring back what is there of a parcel. The attributes of the directory itself stay what they are."""
         if rsync:
             listing = _listing(parcel)
-            # The remote shell writes the list of names, then becomes rsync; so the directory itself is not in it.
-            path = f"{listing} >{shlex.quote(f'{parcel.target}.back')} && rsync"
-            names = (*_list(f":{parcel.target}.back"), f"--rsync-path={path}")
+            # The remote shell hands rsync the list of names, so that the directory itself is not among them, through a
+            # pipe: on a full disk it could not be written.
+            path = shlex.join(("sh", "-c", f"{listing} </dev/null 2>/dev/null | {_RSYNC_WITH_LIST}", "sh"))
+            names = (*_list(f":{_LIST}"), f"--rsync-path={path}")
             ends = (f"{self._in_address}:{parcel.target}/", f"{parcel.source}/")
             return self._rsync("--partial-dir=.cube-partial", *names, *ends)
         # Some archives one after the other, where the names are too many for one command.
@@ -133,7 +137,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """Links, times and modes as they are; owners are whoever writes. Files that were cut are resumed."""
         shell = " ".join(map(_quoted_for_rsync, ("ssh", *self.options())))
         options = ("-rlpt", "--protect-args", "-e", shell)
-        return Command(argv=("rsync", *options, *words), transient=_LOST_BY_RSYNC)
+        failure = f"files could not be brought to or from `{self.host}`"
+        return Command(argv=("rsync", *options, *words), transient=_LOST_BY_RSYNC, failure=failure)
 
 
 def control_directory(user: int, cache: str | None) -> str:
@@ -151,7 +156,7 @@ def _list(file: str, *, follow: bool = False) -> tuple[str, ...]:
 
 def _listing(parcel: Parcel) -> str:
     """Prints the names that come back, each with a NUL at its end."""
-    enter = f"cd {shlex.quote(parcel.target)}"
+    enter = f"cd {shlex.quote(parcel.target)} && exec 8<&0"
     if parcel.back:
         return f"{enter} && find {shlex.join(f'./{name}' for name in parcel.back)} -prune -print0"
     return f"{enter} && find . -mindepth 1 -maxdepth 1 -print0"

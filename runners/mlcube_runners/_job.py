@@ -17,7 +17,8 @@ verb=$1
 end_status=
 ended() {
   end_status=$1
-  { printf '%s\n' "$1" >status.new && mv status.new status; } 2>/dev/null
+  # Over what was written for it when the task began: the disk may be full.
+  { printf '%-4s\n' "$1" 1<>status.new && mv status.new status; } 2>/dev/null
 }
 
 size() {
@@ -142,7 +143,7 @@ signal_task() {
 case $verb in
   run)
     exec </dev/null >stdout 2>stderr
-    { identify $$ >runner.new && mv runner.new runner; } || exit 1
+    { printf '    \n' >status.new && identify $$ >runner.new && mv runner.new runner; } || exit 1
     if command -v setsid >/dev/null || command -v perl >/dev/null; then
       apart sh -eu ./task &
     else  # some shells need a terminal for this, and go on without
@@ -195,7 +196,7 @@ case $verb in
     out=$1 err=$2
     while :; do
       # A status that could not be kept, because the disk is full, perhaps, is one, too.
-      if [ -e status ]; then last=$(cat status); else last=$end_status; fi
+      if [ -e status ]; then read -r last <status; else last=$end_status; fi
       new_out=$(size stdout) new_err=$(size stderr)
       print_new stdout $out $new_out
       print_new stderr $err $new_err >&2
@@ -207,7 +208,7 @@ case $verb in
     done
     ;;
   status)
-    cat status 2>/dev/null || :
+    if [ -e status ]; then read -r last <status && echo "$last"; fi
     ;;
   stop)
     [ -e status ] || must_be_here

@@ -40,7 +40,7 @@ done
 _SWEEP = """\
 helpers= engines=" "
 for process in /proc/[0-9]*; do
-  [ -O "$process" ] && read -r _ name _ _ _ session _ <"$process/stat" || continue
+  [ -O "$process" ] && read -r _ name state _ _ session _ <"$process/stat" && [ "$state" != Z ] || continue
   case $name in
     "(squashfuse"* | "(fuse-overlayfs)" | "(fuse2fs)") helpers="$helpers ${process#/proc/}:$session" ;;
     "(starter"* | "(apptainer)" | "(singularity)") engines="$engines$session " ;;

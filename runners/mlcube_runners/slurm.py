@@ -1,6 +1,7 @@
 """Slurm: another runner's plan, as the body of a batch job."""
 
 import math
+import re
 import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -22,6 +23,8 @@ __all__ = ["SlurmRunner"]
 
 _MINIMUM_MEMORY = 6 << 20
 """What the batch shell and an engine need themselves; Slurm takes anything."""
+
+_TIME = re.compile(r"(?i:infinite|unlimited)|\d+(:\d+(:\d+)?)?|\d+-\d+(:\d+(:\d+)?)?")
 
 _MODULES = "command -v module >/dev/null || [ ! -r /etc/profile ] || . /etc/profile"
 """A shell that is no login shell may not know `module` yet."""
@@ -53,6 +56,16 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
             description="A directory that the nodes see too, for what belongs to runs. Else with the records."
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        """The task starts on the node itself, and its time is one that sbatch understands."""
+        inner: object = self.inner
+        while inner is not None:
+            if {"ssh", "sbatch"} & set(getattr(inner, "requires", ())):
+                raise ValueError("`inner` of runner `slurm` must run tasks on its node: put `slurm` into `ssh`")
+            inner = getattr(inner, "inner", None)
+        if self.time is not None and not _TIME.fullmatch(self.time):
+            raise ValueError(f"`{self.time}` is no time of Slurm's: write `HOURS:MINUTES:SECONDS` or `DAYS-HOURS`")
 
     def facts(self) -> tuple[Fact, ...]:
         """What the inner runner must know, and which limits Slurm enforces here."""
@@ -117,7 +130,12 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
         return Plan(
             steps=tuple(steps),
             task=Job(
-                start=Command(argv=("sh", job, "start"), hint="see which partitions and limits there are: `sinfo`"),
+                start=Command(
+                    argv=("sh", job, "start"),
+                    failure="the job could not be submitted",
+                    hint="see which partitions and limits there are: `sinfo`",
+                    quiet=True,
+                ),
                 follow=command("sh", job, "follow"),
                 status=command("sh", job, "status"),
                 timed=limit is not None,

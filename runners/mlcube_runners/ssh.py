@@ -38,6 +38,7 @@ ls -ldn "$1" | {
   read -r mode _ user _ && [ "$user" = "$(id -u)" ] && case $mode in drwx------*) ;; *) false ;; esac
 }"""
 _OWN_GROUP = "{ awk '{ print $5 }' /proc/$$/stat 2>/dev/null || ps -o pgid= -p $$; }"
+_FULL = 'df -Pk "$1" | awk "NR == 2 && \\$4 < 64"'
 _EMPTY = '[ -d "$1" ] && [ -z "$(ls -A "$1")" ]'
 _NONE_THERE = 'for path do [ ! -e "$path" ] || exit 1; done'
 
@@ -50,13 +51,29 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str, msgspec.Meta(description="The host, as `ssh` knows it.")]
     inner: Annotated[Runner, msgspec.Meta(description="The platform that runs the task there.")]
     user: Annotated[str | None, msgspec.Meta(description="Who to be there. Else as `ssh` is configured.")] = None
-    port: Annotated[int | None, msgspec.Meta(description="Its port. Else as `ssh` is configured.")] = None
+    port: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=65535)] | None,
+        msgspec.Meta(description="Its port. Else as `ssh` is configured."),
+    ] = None
     identity_file: Annotated[str | None, msgspec.Meta(description="A private key, besides those of the agent.")] = None
     config: Annotated[str | None, msgspec.Meta(description="A configuration file instead of `~/.ssh/config`.")] = None
     root: Annotated[
         str | None,
-        msgspec.Meta(description="The directory there in which runs have theirs. Else `~/.cache/mlcube`."),
+        msgspec.Meta(
+            description="The directory there in which runs have theirs, absolute or below the home. Else"
+            " `~/.cache/mlcube`."
+        ),
     ] = None
+
+    def __post_init__(self) -> None:
+        """A host is a name, and one connection leads there."""
+        if not self.host or self.host.startswith("-"):
+            raise ValueError("the option `host` of runner `ssh` must be the name of a host")
+        inner: object = self.inner
+        while inner is not None:
+            if isinstance(inner, SshRunner):
+                raise ValueError("a platform of runner `ssh` cannot be in another: name `ProxyJump` in ~/.ssh/config")
+            inner = getattr(inner, "inner", None)
 
     def facts(self) -> tuple[Fact, ...]:
         """Of this host a little; of the other one what the inner runner must know, asked there."""
@@ -69,12 +86,12 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         if reason := unreachable(self._connection({}), host):
             return reason
         reason = self.inner.unusable(facts_there(host))
-        return (f"on `{self.host}`: {reason[0]}", reason[1]) if reason else None
+        return self._said_there(reason)
 
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What the inner runner refuses there."""
         reason = self.inner.refuses(self._staging(invocation, host).invocation, facts_for(invocation, host))
-        return (f"on `{self.host}`: {reason[0]}", reason[1]) if reason else None
+        return self._said_there(reason)
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         """Make the image available there; one that is only here is sent."""
@@ -94,35 +111,44 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         inner = self.inner.run(staging.invocation, facts_for(invocation, host))
         rsync = self._both_have_rsync(host)
         parcels = (*staging.parcels, *staging.named(inner.script()))
-        returned = f"{invocation.scratch}/returned"
-        directory = shlex.quote(staging.directory)
-        # A run that never began has nothing to bring back.
-        nothing = connection.script(f"[ -e {directory}/started ] || {_removal(staging.directory)}", quiet=True)
-
-        def back(last: str) -> Unless:
-            """Once everything is here, and only then, nothing remains there."""
-            fetched = [connection.fetch(each, rsync) for each in parcels if each.back is not None]
-            remove = connection.script(last + _removal(staging.directory), quiet=True)
-            patient = (msgspec.structs.replace(each, patient=True) for each in (*fetched, remove))
-            return Unless(
-                probe=command("test", "-e", returned),
-                steps=(*self._own_directory(connection), *patient, Command(argv=("touch", "--", returned))),
-            )
-
         job = self._job(inner, staging, connection)
         always = _never_failing(inner.always) if isinstance(inner.task, Job) else ""
         otherwise = _never_failing(inner.otherwise) if isinstance(inner.task, Job) else ""
+        begun, returned = f"{invocation.scratch}/begun", f"{invocation.scratch}/returned"
+        directory = shlex.quote(staging.directory)
+
+        def back(last: str) -> tuple[Step, ...]:
+            """Once everything is here, and only then, nothing remains there."""
+            fetched = [connection.fetch(each, rsync) for each in parcels if each.back is not None]
+            remove = connection.script(last + _removal(staging.directory), quiet=True)
+            return tuple(msgspec.structs.replace(each, patient=True) for each in (*fetched, remove))
+
+        def once(*steps: Step) -> Unless:
+            done = Command(argv=("touch", "--", returned))
+            return Unless(probe=command("test", "-e", returned), steps=(*self._own_directory(connection), *steps, done))
+
+        gone = f"nothing is left of run {invocation.run_id} in {self.host}:{staging.directory}"
+        look = connection.script(f"[ -e {directory} ] || printf '%s\\n' {shlex.quote(gone)} >&2")
+        # Elsewhere, somebody may have made room; and a run that never began has nothing to bring back.
+        there = Unless(probe=connection.script(f"[ ! -e {directory} ]", quiet=True), steps=back(otherwise + always))
+        never = (*self._own_directory(connection), connection.script(_removal(staging.directory), quiet=True))
+        otherwise_back = (
+            Unless(probe=command("test", "-e", begun), steps=never),
+            Unless(probe=command("test", "!", "-e", begun), steps=(once(look, there),)),
+        )
+
         return Plan(
             steps=(
                 *self._own_directory(connection),
                 self._lay_out(inner, staging, connection),
                 *(self._sent(each, connection, rsync) for each in parcels),
                 *self._secrets(inner, staging, connection),
+                Command(argv=("touch", "--", begun)),
             ),
-            task=msgspec.structs.replace(job, start=connection.script(job.start.script(), quiet=True)),
-            after=(back(always),),
+            task=msgspec.structs.replace(job, start=self._start(job, connection)),
+            after=(once(*back(always)),),
             diagnoses=tuple(self._diagnoses(inner, staging, connection)),
-            otherwise=(*self._own_directory(connection), nothing, back(otherwise + always)),
+            otherwise=otherwise_back,
             stop=self._with_directory(connection.script(_control(inner, staging, "stop"), quiet=True), connection),
             kill=self._with_directory(connection.script(_control(inner, staging, "kill"), quiet=True), connection),
             elsewhere=f"{self.host}:{staging.directory}",
@@ -174,6 +200,11 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
             return ()
         return *here, *(elsewhere(fact, self._connection({}).ssh, self.host) for fact in inner)
 
+    def _said_there(self, reason: tuple[str, str] | None) -> tuple[str, str] | None:
+        """What the inner runner says, which means the other host."""
+        there = f"on `{self.host}`: "
+        return (there + reason[0], there + reason[1] if reason[1] else "") if reason else None
+
     # The job
 
     def _job(self, inner: Plan, staging: Staging, connection: Connection) -> Job:
@@ -195,6 +226,12 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
             timed=timed,
         )
 
+    def _start(self, job: Job, connection: Connection) -> Command:
+        failure = job.start.failure or "the task could not be started"
+        return connection.script(
+            job.start.script(), failure=f"on `{self.host}`: {failure}", hint=job.start.hint, quiet=True
+        )
+
     def _lay_out(self, inner: Plan, staging: Staging, connection: Connection) -> Command:
         """Everything but data, in one go."""
         directory, invocation = staging.directory, staging.invocation
@@ -212,7 +249,12 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
             for name, ending in (("stop", inner.stop), ("kill", inner.kill)):
                 if ending:
                     steps.append(WriteFile(path=f"{directory}/{name}", text=ending.script()))
-        return connection.script("\n".join(step.script() for step in steps), quiet=True)
+        return connection.script(
+            "\n".join(step.script() for step in steps),
+            failure=f"the directory of the run, `{self.host}:{directory}`, cannot be made",
+            hint="make room there, or set `root` of the platform to a directory of yours: cube config --set",
+            quiet=True,
+        )
 
     def _secrets(self, inner: Plan, staging: Staging, connection: Connection) -> list[Command]:
         """Each by its own way through the connection."""
@@ -234,7 +276,12 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         return Unless(probe=probe, steps=(connection.send(parcel, rsync),))
 
     def _diagnoses(self, inner: Plan, staging: Staging, connection: Connection) -> list[Diagnosis]:
-        return [
+        full = Diagnosis(
+            probe=Command(argv=connection.ssh("sh", "-c", _FULL, "sh", staging.directory)),
+            message=f"the disk of `{self.host}:{staging.directory}` is full",
+            hint="make room there, or set `root` of the platform to a directory on another disk",
+        )
+        return [full] + [
             msgspec.structs.replace(
                 diagnosis,
                 probe=Command(
@@ -311,7 +358,8 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         begin = f"mkdir -p -m 700 {directory}\n{_OWN_GROUP} >{directory}/preparing"
         end = f"rm -f {directory}/preparing\nrmdir {directory} 2>/dev/null || :"
         plain = standalone(Plan(steps=tuple(map(_unhinted, plan.steps)), always=plan.always))
-        return connection.script(f"{begin}\n{plain}\n{end}", hint=hints[0] if hints else None)
+        failure = f"on `{self.host}`, what the task needs could not be prepared"
+        return connection.script(f"{begin}\n{plain}\n{end}", failure=failure, hint=hints[0] if hints else None)
 
     def _transfer(self, invocation: Invocation, host: Host, *, anew: bool) -> Transfer | None:
         """How an image gets from here to there, where the inner runner knows, and it would run there."""

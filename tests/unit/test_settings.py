@@ -1,6 +1,7 @@
 """The settings file: what it means, what is wrong with it, and how it is changed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,30 @@ def test_every_wrong_option_of_a_platform_is_told_with_its_place(file: Path) -> 
     assert str(first.position) == f"{file}:4:5"
     assert first.hint == "did you mean `executable`?"
     assert str(second.position) == f"{file}:5:11"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("runner: slurm, inner: far", "must run tasks on its node: put `slurm` into `ssh`"),
+        ("runner: slurm, inner: queue", "must run tasks on its node"),
+        ("runner: slurm, inner: docker, time: soon", "`soon` is no time of Slurm's"),
+        ("runner: ssh, host: gpu1, inner: far", "name `ProxyJump`"),
+        ("runner: ssh, host: -oProxyCommand=x, inner: docker", "must be the name of a host"),
+        ("runner: ssh, host: gpu1, port: 99999, inner: docker", "expected `int` <= 65535"),
+    ],
+)
+def test_what_cannot_work_is_refused_where_it_is_written(file: Path, options: str, message: str) -> None:
+    known = "  far: {runner: ssh, host: gpu2, inner: docker}\n  queue: {runner: slurm, inner: docker}\n"
+    settings = written(file, f"platforms:\n{known}  p: {{{options}}}\n")
+    with pytest.raises(CubeError, match=re.escape(message)):
+        resolve(settings, "p")
+
+
+@pytest.mark.parametrize("time", ["90", "4:00", "4:00:00", "2-0", "2-12:30", "1-0:0:0", "UNLIMITED"])
+def test_every_time_of_slurm_s_is_taken(file: Path, time: str) -> None:
+    settings = written(file, f"platforms: {{p: {{runner: slurm, inner: docker, time: '{time}'}}}}\n")
+    assert resolve(settings, "p").runner.time == time
 
 
 def test_an_unknown_platform_gets_a_suggestion(file: Path) -> None:
