@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 
 from mlcube.child import Child, kill
-from mlcube.execute import _start as start  # the only place where processes are started
 from mlcube.failures import CannotStart
 from mlcube.plan import Command
 from mlcube.runner import Answer
+from mlcube.starting import start
 from mlcube.stream import Log
 
 __all__ = ["ask_all"]

@@ -1,4 +1,4 @@
-"""Performs plans. The only module that starts processes."""
+"""Performs plans."""
 
 import os
 import signal
@@ -9,15 +9,15 @@ from contextlib import suppress
 from mlcube import files, locks
 from mlcube.child import Child, attend, kill
 from mlcube.errors import CubeError, Interrupted, PreparationFailed, TimedOut
-from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened, why
+from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened
 from mlcube.following import follow
 from mlcube.in_process import perform
 from mlcube.plan import PATIENT_PAUSES, PAUSES, Command, Fail, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile
-from mlcube.redaction import Redaction
 from mlcube.runner import Answer
 from mlcube.signals import Signals
+from mlcube.starting import start
 from mlcube.stopping import GRACE_SECONDS, SHORT_SECONDS, Stopping
-from mlcube.stream import Log, Outlet, Route
+from mlcube.stream import Log
 
 __all__ = ["Execution", "ask"]
 
@@ -31,7 +31,7 @@ def ask(argv: Sequence[str], *, environment: Mapping[str, str] | None = None, ti
     """What a command says. A missing executable is an answer too, with status 127; one that is too slow has 124."""
     command = Command(argv=tuple(argv), environment=environment or {})
     try:
-        child = _start(command, Log(None), {}, (None, None), keep=1 << 26)
+        child = start(command, Log(None), {}, (None, None), keep=1 << 26)
     except CannotStart as error:
         return Answer(error.status, "", str(error))
     output, errors = child.routes
@@ -79,7 +79,7 @@ class Execution:
         self._begun = begun
         self._ending = False
         self._settling = False
-        self._stopping = Stopping(signals, lambda command: _start(command, self._log, self._secrets, None))
+        self._stopping = Stopping(signals, lambda command: start(command, self._log, self._secrets, None))
 
     def prepare(self, plan: Plan) -> None:
         """Perform a plan without a task. Raises PreparationFailed, or Interrupted."""
@@ -244,7 +244,7 @@ class Execution:
         **ends: int,
     ) -> Child:
         try:
-            return _start(command, self._log, self._secrets, outlets, keep=_KEPT_BYTES, **ends)
+            return start(command, self._log, self._secrets, outlets, keep=_KEPT_BYTES, **ends)
         except CannotStart as error:
             raise failure(str(error), hint=command.hint) from None
 
@@ -273,7 +273,7 @@ class Execution:
         if (status := perform(command)) is not None:
             return status == 0
         try:
-            child = _start(command, Log(None), self._secrets, (None, None), keep=1 << 16)
+            child = start(command, Log(None), self._secrets, (None, None), keep=1 << 16)
         except CannotStart:
             return False
         output, errors = child.routes
@@ -354,7 +354,7 @@ class Execution:
 
     def _told(self, command: Command) -> str:
         """What a command prints; nothing if it fails."""
-        child = _start(command, Log(None), self._secrets, (None, None), keep=_KEPT_BYTES)
+        child = start(command, Log(None), self._secrets, (None, None), keep=_KEPT_BYTES)
         output = child.routes[0]
         return bytes(output.kept).decode(errors="replace") if self._attend_step(child) == 0 else ""
 
@@ -368,7 +368,7 @@ class Execution:
     ) -> tuple[int, int, int]:
         """The status of the task's process, and how many bytes it put out and how many of them as errors."""
         self._signals.check()
-        child = _start(task, self._log, self._secrets, (self._stdout, self._stderr))
+        child = start(task, self._log, self._secrets, (self._stdout, self._stderr))
         routes = tuple(child.routes)
         begun = time.monotonic()
         if deadline is None and timeout_seconds is not None:
@@ -393,51 +393,3 @@ class Execution:
         if reason == "late":
             raise late(timeout_seconds)
         return child.reap(), routes[0].carried, routes[1].carried
-
-
-def _start(
-    command: Command,
-    log: Log,
-    secrets: Mapping[str, str],
-    outlets: tuple[int | None, int | None] | None,
-    keep: int = 0,
-    stdin: int | None = None,
-    stdout: int | None = None,
-    stderr: int | None = None,
-) -> Child:
-    """Start a command in a session of its own; its output goes to the log and to the outlets, or nowhere if None."""
-    import subprocess
-
-    environment: dict[str, str] | None = None
-    if command.clean or command.environment or command.secrets:
-        environment = {} if command.clean else dict(os.environ)
-        environment.update(command.environment)
-        environment.update({name: secrets[name] for name in command.secrets if name in secrets})
-    target = subprocess.DEVNULL if outlets is None else subprocess.PIPE
-    own = None
-    if command.input is not None:
-        own = stdin = files.unnamed(content(command.input, secrets))
-    try:
-        process = subprocess.Popen(
-            command.argv,
-            bufsize=0,
-            stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=target if stdout is None else stdout,
-            stderr=target if stderr is None else stderr,
-            cwd=command.directory,
-            env=environment,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise why(error, command) from None
-    finally:
-        if own is not None:
-            os.close(own)
-    routes: list[Route] = []
-    for pipe, descriptor in zip((process.stdout, process.stderr), outlets or (None, None), strict=True):
-        if pipe is not None:
-            source = os.dup(pipe.fileno())
-            pipe.close()
-            hide = Redaction(value.encode(errors="surrogateescape") for value in secrets.values()) if secrets else None
-            routes.append(Route(source, log, None if descriptor is None else Outlet(descriptor), keep, hide))
-    return Child(process, tuple(routes))
