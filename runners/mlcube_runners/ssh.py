@@ -111,7 +111,7 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         job = self._job(inner, staging, connection)
         always = _never_failing(inner.always) if isinstance(inner.task, Job) else ""
         otherwise = _never_failing(inner.otherwise) if isinstance(inner.task, Job) else ""
-        begun, returned = f"{invocation.scratch}/begun", f"{invocation.scratch}/returned"
+        sending, returned = f"{invocation.scratch}/sending", f"{invocation.scratch}/returned"
         directory = shlex.quote(staging.directory)
 
         def back(last: str) -> tuple[Step, ...]:
@@ -126,21 +126,23 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
 
         gone = f"nothing is left of run {invocation.run_id} in {self.host}:{staging.directory}"
         look = connection.script(f"[ -e {directory} ] || printf '%s\\n' {shlex.quote(gone)} >&2")
-        # Elsewhere, somebody may have made room; and a run that never began has nothing to bring back.
+        # Somebody may have cleared the space there; and what never began has nothing to bring back.
         there = Unless(probe=connection.script(f"[ ! -e {directory} ]", quiet=True), steps=back(otherwise + always))
+        look = msgspec.structs.replace(look, patient=True)
         never = (*self._own_directory(connection), connection.script(_removal(staging.directory), quiet=True))
         otherwise_back = (
-            Unless(probe=command("test", "-e", begun), steps=never),
-            Unless(probe=command("test", "!", "-e", begun), steps=(once(look, there),)),
+            Unless(probe=command("test", "!", "-e", sending), steps=never),
+            Unless(probe=command("test", "-e", sending), steps=(once(look, there),)),
         )
 
         return Plan(
             steps=(
+                WriteFile(path=sending, text=""),
                 *self._own_directory(connection),
                 self._lay_out(inner, staging, connection),
                 *(self._sent(each, connection, rsync) for each in parcels),
                 *self._secrets(inner, staging, connection),
-                Command(argv=("touch", "--", begun)),
+                command("rm", "-rf", "--", sending),
             ),
             task=msgspec.structs.replace(job, start=self._start(job, connection)),
             after=(once(*back(always)),),
