@@ -212,9 +212,9 @@ class Cases:
 
     def _rsync(self, run: Call) -> Call:
         source = f"{run.argv[3]}/workspace/data/"
-        argv = ("rsync", "-a", "-e", f"ssh -F {SSH_CONFIG}", source, f"engine-host:{self.directory}/by-hand-")
-        script = f'exec {shlex.join(argv)}"$$"/'
-        return Call(argv=("sh", "-c", script), environment=self.environment)
+        target = f"{self.directory}/by-hand"
+        argv = ("rsync", "-a", "-e", f"ssh -F {SSH_CONFIG}", source, f"engine-host:{target}/")
+        return Call(argv=argv, environment=self.environment, leaves=target)
 
     def _ssh(self, text: str) -> Call:
         return Call(argv=("ssh", "-F", SSH_CONFIG, "engine-host", text), environment=self.environment)

@@ -1,6 +1,6 @@
 """The contract between the core and its runners, and how runners are found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import msgspec
@@ -21,6 +21,7 @@ __all__ = [
     "Transferring",
     "built_in",
     "candidates",
+    "chain",
     "find",
     "installed",
 ]
@@ -170,6 +171,14 @@ class Transferring(Protocol):
         `anew`: what could be newer is made again, as `configure` does.
         """
         ...
+
+
+def chain(runner: Runner) -> Iterator[Runner]:
+    """The runner and those that it wraps, outermost first."""
+    yield runner
+    for name in getattr(runner, "__struct_fields__", ()):
+        if isinstance(inner := getattr(runner, name), Runner):
+            yield from chain(inner)
 
 
 def find(name: str) -> type[Runner]:

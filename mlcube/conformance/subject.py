@@ -1,11 +1,10 @@
 """The runner that is held to the promises, and the hosts for which it must know what to do."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from mlcube.runner import Answer, Host, Runner
+from mlcube.runner import Answer, Host, chain
 
 __all__ = ["Subject"]
 
@@ -24,7 +23,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def executables(self) -> frozenset[str]:
         """What it drives, and what the runners in it drive."""
-        return frozenset(name for runner in _chain(self.runner) for name in runner.requires)
+        return frozenset(name for runner in chain(self.runner) for name in runner.requires)
 
     def poor_host(self) -> Host:
         """The host on which it cannot be used."""
@@ -33,12 +32,3 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     def answered(self, answer: Answer) -> Host:
         """A host where every question gets the same answer."""
         return {fact.name: fact.parse(answer) for fact in self.runner.facts()}
-
-
-def _chain(runner: Runner) -> Iterator[Runner]:
-    """The runner and those that it wraps, outermost first."""
-    yield runner
-    if isinstance(runner, msgspec.Struct):  # as every runner is
-        for field in msgspec.structs.fields(runner):
-            if isinstance(inner := getattr(runner, field.name), Runner):
-                yield from _chain(inner)

@@ -150,9 +150,9 @@ sed -e '/^[[:space:]]*[Uu][Ss][Ee][Rr][[:space:]]/d' -e "/^[[:space:]]*$cmd[[:sp
 """FILE TARGET: as with Docker, arguments replace CMD, and the task is the caller whoever USER names."""
 
 STAMP_FUNCTION = """\
-stamp() { stat -Lc %.9Y-%s -- "$1"; }
+stamp() { exec stat -Lc %.9Y-%s -- "$1"; }
 """
-"""Changes with a file, also twice in a second."""
+"""Changes with a file, also twice in a second. Only for `$(stamp FILE)`: it replaces the shell that calls it."""
 
 _BASE = (
     STAMP_FUNCTION
@@ -186,7 +186,7 @@ KEEP_ENVIRONMENT = (
     + _BASE
     + """\
 base=$1 place=$2 new=$3
-base_of "$base" >"$new/base"
+(base_of "$base") >"$new/base"
 content=${place##*/}-$(cksum <"$new/base" | tr ' ' -)
 chmod -R a+rX "$new/environment"
 rm -rf "$new/scratch" "$new/requirements.txt"

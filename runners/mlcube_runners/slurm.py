@@ -12,7 +12,7 @@ from mlcube.cube import Resources
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Diagnosis, Job, Plan, Step, WriteFile, command
-from mlcube.runner import Answer, Fact, Host, Runner, Transfer, Transferring
+from mlcube.runner import Answer, Fact, Host, Runner, Transfer, Transferring, chain
 from mlcube_runners._job import JOB, task_script, write_secrets
 from mlcube_runners._slurm_job import SCHEDULER
 
@@ -59,11 +59,8 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """The task starts on the node itself, and its time is one that sbatch understands."""
-        inner: object = self.inner
-        while inner is not None:
-            if {"ssh", "sbatch"} & set(getattr(inner, "requires", ())):
-                raise ValueError("`inner` of runner `slurm` must run tasks on its node: put `slurm` into `ssh`")
-            inner = getattr(inner, "inner", None)
+        if any({"ssh", "sbatch"} & set(inner.requires) for inner in chain(self.inner)):
+            raise ValueError("`inner` of runner `slurm` must run tasks on its node: put `slurm` into `ssh`")
         if self.time is not None and not _TIME.fullmatch(self.time):
             raise ValueError(f"`{self.time}` is no time of Slurm's: write `HOURS:MINUTES:SECONDS` or `DAYS-HOURS`")
 

@@ -10,7 +10,7 @@ import msgspec
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Diagnosis, Fail, Job, Plan, SecretText, Step, Unless, WriteFile, command
-from mlcube.runner import Fact, Host, Runner, Transfer, Transferring
+from mlcube.runner import Fact, Host, Runner, Transfer, Transferring, chain
 from mlcube.script import standalone
 from mlcube_runners._connection import KILLED, LOST, Connection, control_directory
 from mlcube_runners._far_host import (
@@ -69,11 +69,8 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         """A host is a name, and one connection leads there."""
         if not self.host or self.host.startswith("-"):
             raise ValueError("the option `host` of runner `ssh` must be the name of a host")
-        inner: object = self.inner
-        while inner is not None:
-            if isinstance(inner, SshRunner):
-                raise ValueError("a platform of runner `ssh` cannot be in another: name `ProxyJump` in ~/.ssh/config")
-            inner = getattr(inner, "inner", None)
+        if any(isinstance(inner, SshRunner) for inner in chain(self.inner)):
+            raise ValueError("a platform of runner `ssh` cannot be in another: name `ProxyJump` in ~/.ssh/config")
 
     def facts(self) -> tuple[Fact, ...]:
         """Of this host a little; of the other one what the inner runner must know, asked there."""
@@ -114,7 +111,7 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         job = self._job(inner, staging, connection)
         always = _never_failing(inner.always) if isinstance(inner.task, Job) else ""
         otherwise = _never_failing(inner.otherwise) if isinstance(inner.task, Job) else ""
-        begun, returned = f"{invocation.scratch}/begun", f"{invocation.scratch}/returned"
+        sending, returned = f"{invocation.scratch}/sending", f"{invocation.scratch}/returned"
         directory = shlex.quote(staging.directory)
 
         def back(last: str) -> tuple[Step, ...]:
@@ -127,28 +124,30 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
             done = Command(argv=("touch", "--", returned))
             return Unless(probe=command("test", "-e", returned), steps=(*self._own_directory(connection), *steps, done))
 
+        # Somebody may have cleared the space there.
         gone = f"nothing is left of run {invocation.run_id} in {self.host}:{staging.directory}"
         look = connection.script(f"[ -e {directory} ] || printf '%s\\n' {shlex.quote(gone)} >&2")
-        # Elsewhere, somebody may have made room; and a run that never began has nothing to bring back.
         there = Unless(probe=connection.script(f"[ ! -e {directory} ]", quiet=True), steps=back(otherwise + always))
+        returning = once(msgspec.structs.replace(look, patient=True), there)
+        # What never began has nothing to bring back. Where nothing of the run is here any more, it may have.
         never = (*self._own_directory(connection), connection.script(_removal(staging.directory), quiet=True))
-        otherwise_back = (
-            Unless(probe=command("test", "-e", begun), steps=never),
-            Unless(probe=command("test", "!", "-e", begun), steps=(once(look, there),)),
-        )
 
         return Plan(
             steps=(
+                WriteFile(path=sending, text=""),
                 *self._own_directory(connection),
                 self._lay_out(inner, staging, connection),
                 *(self._sent(each, connection, rsync) for each in parcels),
                 *self._secrets(inner, staging, connection),
-                Command(argv=("touch", "--", begun)),
+                command("rm", "-rf", "--", sending),
             ),
             task=msgspec.structs.replace(job, start=self._start(job, connection)),
             after=(once(*back(always)),),
             diagnoses=tuple(self._diagnoses(inner, staging, connection)),
-            otherwise=otherwise_back,
+            otherwise=(
+                Unless(probe=command("test", "!", "-e", sending), steps=never),
+                Unless(probe=command("test", "-e", sending), steps=(returning,)),
+            ),
             stop=self._with_directory(connection.script(_control(inner, staging, "stop"), quiet=True), connection),
             kill=self._with_directory(connection.script(_control(inner, staging, "kill"), quiet=True), connection),
             elsewhere=f"{self.host}:{staging.directory}",
@@ -252,7 +251,8 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         return connection.script(
             "\n".join(step.script() for step in steps),
             failure=f"the directory of the run, `{self.host}:{directory}`, cannot be made",
-            hint="make room there, or set `root` of the platform to a directory of yours: cube config --set",
+            hint="make room there, or set `root` of the platform to a directory of yours: "
+            "cube config --set platforms.NAME.root=DIR",
             quiet=True,
         )
 

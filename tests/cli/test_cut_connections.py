@@ -180,10 +180,25 @@ def test_what_could_not_be_reached_at_the_end_is_told_and_seen_to_by_the_next_ru
     following = far.start("copy")
     errors = following.communicate(timeout=90)[1]
     assert following.returncode == 0, errors
-    assert "is settled: what it had left elsewhere was brought back" in errors
+    assert "left something elsewhere, which is seen to now" in errors
+    assert "is settled" in errors
     assert (far.cube / "workspace" / "out" / "begun").exists()
     assert far.remains() == []
     assert subprocess.run(["pgrep", "-f", f"{far.root}/runs"], capture_output=True).stdout == b""
+
+
+def test_what_is_on_a_host_that_is_no_more_can_be_forgotten(far: Far) -> None:
+    run = far.start("count")
+    far.until_begun()
+    far.wire.cut(back_in=1e6)
+    os.kill(run.pid, signal.SIGINT)
+    run.communicate(timeout=90)
+    (left,) = os.listdir(far.records)
+    refused = far.cube_command("runs", "remove", left)
+    assert refused.returncode == 69
+    assert f"cube runs remove --force {left}" in refused.stderr
+    assert far.cube_command("runs", "remove", "--force", left).returncode == 0
+    assert os.listdir(far.records) == []
 
 
 def test_the_directory_of_the_connection_may_go_away_while_a_task_runs(far: Far) -> None:

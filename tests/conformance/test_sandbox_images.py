@@ -37,7 +37,9 @@ def archive(carrier: Carrier) -> Path:
     (context / "Dockerfile").write_text("\n".join(lines) + "\n")
     file = carrier.place / "an image.tar"
     try:
-        subprocess.run([ENGINE, "build", "--tag", reference, str(context)], check=True, capture_output=True)
+        # Of its own: a layer that is cached may be another test's, which removes it.
+        build = [ENGINE, "build", "--no-cache", "--tag", reference, str(context)]
+        subprocess.run(build, check=True, capture_output=True)
         subprocess.run([ENGINE, "save", "--output", str(file), reference], check=True, capture_output=True)
     finally:
         subprocess.run([ENGINE, "rmi", reference], capture_output=True)
