@@ -9,6 +9,7 @@ import msgspec
 
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
+from mlcube.job import JOB, secret_files, task_script
 from mlcube.plan import Command, Diagnosis, Fail, Job, Plan, SecretText, Step, Unless, WriteFile, command
 from mlcube.runner import Fact, Host, Runner, Transfer, Transferring, chain
 from mlcube.script import standalone
@@ -22,7 +23,6 @@ from mlcube_runners._far_host import (
     same_machines,
     unreachable,
 )
-from mlcube_runners._job import JOB, secret_files, task_script
 from mlcube_runners._sending import Sending
 from mlcube_runners._staging import Parcel, Staging, stage
 
