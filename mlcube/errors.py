@@ -189,7 +189,7 @@ def did_you_mean(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
     """A hint that names the closest of the known words, or all of them when there are few."""
     from difflib import get_close_matches
 
-    if close := get_close_matches(word, known, n=1, cutoff=0.6):
+    if close := get_close_matches(word, known, n=1, cutoff=0.65):
         return f"did you mean `{close[0]}`?"
     if known and len(known) <= 12:
         return "known: " + ", ".join(f"`{name}`" for name in known)

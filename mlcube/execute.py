@@ -60,8 +60,9 @@ class Execution:
         secrets: Mapping[str, str] | None = None,
         report: Callable[[str], None] = lambda _message: None,
         begun: Callable[[int], None] = lambda _process: None,
+        ended: Callable[[int], None] = lambda _status: None,
     ) -> None:
-        """`begun` is told the number of each process that a step starts."""
+        """`begun` is told the number of each process that a step starts, `ended` the status of the task."""
         self.seconds: float | None = None
         """How long the task ran; None: it did not."""
         self.answers: dict[tuple[str, ...], Answer] = {}
@@ -77,6 +78,7 @@ class Execution:
         self._secrets = secrets or {}
         self._report = report
         self._begun = begun
+        self._ended = ended
         self._ending = False
         self._settling = False
         self._stopping = Stopping(signals, lambda command: start(command, self._log, self._secrets, None))
@@ -106,6 +108,7 @@ class Execution:
         try:
             self._steps(plan.steps, PreparationFailed)
             status = self._whole_task(plan, timeout_seconds, started)
+            self._ended(status)
             if status == 0:
                 self._steps(plan.after, CubeError)
                 succeeded = True

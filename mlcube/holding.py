@@ -11,7 +11,7 @@ import msgspec
 
 from mlcube import directories, files, locks
 from mlcube.errors import Busy, CubeError
-from mlcube.record import settle
+from mlcube.record import RunDirectory, settle
 
 __all__ = ["holding"]
 
@@ -138,7 +138,7 @@ def _conflict(place: _Place, entry: _Entry) -> tuple[_Entry, str, str] | None:
         path = _shared(entry.paths, other.paths)
         if path is None or other.run == entry.run:
             continue
-        if locks.alive(other.holder):
+        if locks.alive(other.holder) or RunDirectory(other.run).lasts():
             return other, path, file
         # Its container may still run, and write.
         if not place.shared:

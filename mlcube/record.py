@@ -9,9 +9,11 @@ from msgspec import Meta
 
 from mlcube import directories, files, locks
 from mlcube.errors import Busy, CubeError, EngineUnavailable, UsageError
+from mlcube.invocation import Parameter
 from mlcube.plan import Plan
 
 __all__ = [
+    "BEGUN",
     "CubeIdentity",
     "HostDescription",
     "ImageIdentity",
@@ -19,6 +21,7 @@ __all__ = [
     "Plans",
     "PlatformIdentity",
     "Record",
+    "Remaining",
     "RunDirectory",
     "Seconds",
     "Versions",
@@ -34,6 +37,10 @@ __all__ = [
 ]
 
 _Kind = TypeVar("_Kind")
+BEGUN = "begun"
+"""The file in a run's directory that is there before its task is started, if the task can outlive `cube`: what comes
+after it may have happened."""
+
 Status = Literal["running", "succeeded", "failed", "timed-out", "interrupted", "refused"]
 
 
@@ -139,6 +146,15 @@ class Plans(msgspec.Struct, frozen=True, kw_only=True):
     run: Plan = Plan()
 
 
+class Remaining(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known, besides the plan, to bring a run to its end whose process is no more."""
+
+    outputs: tuple[Parameter, ...] = ()
+    timeout_seconds: float | None = None
+    secrets: tuple[str, ...] = ()
+    """Their names: a value that the task prints is hidden in the log."""
+
+
 class RunDirectory:
     """The files of one run, under `runs` in the state directory."""
 
@@ -173,47 +189,49 @@ class RunDirectory:
         over = record.status != "running"
         self.write("record.json", record, durable=over)
         if over:
-            for name in ("holder.json", "step.json", "task.json"):
+            for name in ("holder.json", "step.json", "task.json", "remaining.json", "ended.json", BEGUN):
                 if os.path.exists(os.path.join(self.path, name)):
                     os.unlink(os.path.join(self.path, name))
+            _remove_tree(os.path.join(self.path, "job"))
 
     def record(self) -> Record | None:
         """The record as it stands; one whose process is dead was interrupted. None if there is none to be read."""
-        found = self._read("record.json", Record)
-        if found and found.status == "running" and not self.live():
+        found = self.read("record.json", Record)
+        if found and found.status == "running" and not self.live() and not self.lasts():
             # It may have ended between the two looks.
-            found = self._read("record.json", Record) or found
+            found = self.read("record.json", Record) or found
             if found.status == "running":
                 return msgspec.structs.replace(found, status="interrupted", message="the run was killed")
         return found
 
     def live(self) -> bool:
         """Whether a process performs it."""
-        holder = self._read("holder.json", locks.Holder)
+        holder = self.read("holder.json", locks.Holder)
         return holder is not None and locks.alive(holder)
 
+    def lasts(self) -> bool:
+        """Whether its task goes on without the process that began it, and can be taken up by another one."""
+        names = ("remaining.json", BEGUN)
+        return all(os.path.exists(os.path.join(self.path, name)) for name in names)
+
     def killed(self) -> bool:
-        """Whether its process was killed, and nobody has settled it since."""
-        if not os.path.exists(os.path.join(self.path, "holder.json")) or self.live():
+        """Whether its process was killed, and what it left is to be ended."""
+        if not os.path.exists(os.path.join(self.path, "holder.json")) or self.live() or self.lasts():
             return False
-        found = self._read("record.json", Record)
+        found = self.read("record.json", Record)
         return found is not None and found.status == "running"
 
-    def settle(self) -> None:
+    def settle(self, *, message: str = "the run was killed") -> None:
         """After a run whose process was killed: end its task, perform what its plan does last, and note it."""
         from mlcube.execute import Execution
         from mlcube.signals import catching
 
-        found = self._read("record.json", Record)
+        found = self.read("record.json", Record)
         if self.live() or (found and found.status != "running" and not found.unsettled):
             return
-        plans = self._read("plan.json", Plans) or Plans()
-        left = [self._read("step.json", locks.Holder)]
-        if plans.run.kill is None:  # else its engine's client ends with it
-            left.append(self._read("task.json", locks.Holder))
-        for process in left:
-            if process and locks.alive(process):
-                _kill_group(process.pid)
+        plans = self.read("plan.json", Plans) or Plans()
+        # Where something else ends the task, its engine's client ends with it.
+        self.end_processes("step.json", *(("task.json",) if plans.run.kill is None else ()))
         with catching() as signals, Execution(signals=signals) as execution:
             execution.clean_up(plans.run, killed=True)
             execution.clean_up(plans.prepare)
@@ -222,7 +240,7 @@ class RunDirectory:
             ended = msgspec.structs.replace(found, unsettled=left_there)
             if found.status == "running":
                 ended = msgspec.structs.replace(
-                    ended, status="interrupted", exit_status=137, message="the run was killed", finished=now()
+                    ended, status="interrupted", exit_status=137, message=message, finished=now()
                 )
             self.write_record(ended)
         if left_there:
@@ -231,12 +249,27 @@ class RunDirectory:
                 hint=f"another run there tries it again; to forget what is there: cube runs remove --force {self.id}",
             )
 
-    def _read(self, name: str, kind: type[_Kind]) -> _Kind | None:
+    def end_processes(self, *names: str) -> None:
+        """Those that a process which was killed has left: a step, what followed the task."""
+        for name in names:
+            process = self.read(name, locks.Holder)
+            if process and locks.alive(process):
+                _kill_group(process.pid)
+
+    def read(self, name: str, kind: type[_Kind]) -> _Kind | None:
+        """One of its files; None if it is not there, or broken."""
         try:
             with open(os.path.join(self.path, name), "rb") as file:
                 return msgspec.json.decode(file.read(), type=kind)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
+
+
+def _remove_tree(path: str) -> None:
+    if os.path.isdir(path):
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _kill_group(pid: int) -> None:
@@ -316,7 +349,10 @@ def remove(run_id: str, *, force: bool = False) -> None:
     if run_id not in _ids():
         raise UsageError(f"no run is named `{run_id}`", hint="cube runs list")
     if run.live():
-        raise Busy(f"run `{run_id}` still runs", hint="stop it first, with Ctrl-C where it was started")
+        raise Busy(f"run `{run_id}` still runs", hint=f"stop it first: cube cancel {run_id}")
+    if run.lasts():
+        hint = f"cube wait {run_id}, or cube cancel {run_id}"
+        raise Busy(f"run `{run_id}` is not over: its task may go on without cube", hint=hint)
     try:
         run.settle()
     except EngineUnavailable:
@@ -329,8 +365,14 @@ def remove(run_id: str, *, force: bool = False) -> None:
 
 
 def settle(run_id: str) -> None:
-    """After a run whose process was killed: end its task, clean up, and note it as interrupted."""
-    RunDirectory(run_id).settle()
+    """After a run whose process was killed: end its task, clean up, and note it as interrupted.
+
+    Raises Busy for one that goes on nevertheless.
+    """
+    run = RunDirectory(run_id)
+    if run.lasts():
+        raise Busy(f"run {run_id} goes on without cube", hint=f"cube wait {run_id}")
+    run.settle()
 
 
 def _ids() -> list[str]:

@@ -32,7 +32,7 @@ from mlcube.signals import Signals, catching
 if TYPE_CHECKING:
     from mlcube.platforms import Platform
 
-__all__ = ["configure", "plans", "run_task"]
+__all__ = ["configure", "plans", "run_task", "take_up"]
 
 _SILENT_SECONDS = 2.0
 """How long a checksum may take before the user is told what is being done."""
@@ -69,23 +69,47 @@ def run_task(
     stdout: int = 1,
     stderr: int = 2,
     report: Callable[[str], None] = lambda _message: None,
+    left: Callable[[], None] | None = None,
 ) -> Record:
     """Run a task to its end and give its record, whose `exit_status` is the task's own.
+
+    With `left`, the task outlives this process: `take_up` goes on where it was killed. `left` is called when the run
+    has an identity and nothing speaks against it.
 
     What is no failure of the task is raised, with the run's id as the error's `run_id`; the record has it too.
     """
     _settle(platform.name, report)
     with catching() as signals:
-        run = _Run(invocation, platform, cube, signals)
+        run = _begun(invocation, platform, cube, signals)
         try:
-            run.perform(_with_values(invocation, secrets), secrets, wait_seconds, stdout, stderr, report)
-        except CubeError as error:
-            run.failed(error)
-            error.run_id = invocation.run_id
-            raise
+            whole = _with_values(invocation, secrets)
+            run.perform(platform.runner, whole, secrets, wait_seconds, stdout, stderr, report, left)
         except BaseException as error:
-            with suppress(CubeError):
-                run.end(status="failed", exit_status=1, message=f"{type(error).__name__}: {error}")
+            run.failed(error)
+            raise
+        return run.record
+
+
+def take_up(
+    run_id: str, *, secrets: Mapping[str, str], report: Callable[[str], None], left: Callable[[], None]
+) -> Record:
+    """Bring a run to its end whose process was killed, and give its record.
+
+    `left` is called once this process holds the run. Raises Busy if another one does, and what `run_task` raises.
+    """
+    directory = RunDirectory(run_id)
+    with locks.exclusive(os.path.join(directory.path, "lock"), wait_seconds=_SILENT_SECONDS):
+        found, remaining = directory.record(), directory.read("remaining.json", record.Remaining)
+        if directory.live() or found is None or remaining is None or not directory.lasts():
+            raise Busy(f"run {run_id} cannot be taken up: it is over, or somebody sees to it")
+        directory.write("holder.json", locks.this_process())
+    left()
+    with catching() as signals:
+        run = _Run(directory, found, signals)
+        try:
+            run.go_on(remaining, secrets, report)
+        except BaseException as error:
+            run.failed(error)
             raise
         return run.record
 
@@ -108,85 +132,141 @@ def _settle(platform: str, report: Callable[[str], None]) -> None:
         report(f"run {run_id} is settled")
 
 
+def _begun(invocation: Invocation, platform: "Platform", cube: Cube, signals: Signals) -> "_Run":
+    directory = RunDirectory(invocation.run_id)
+    directory.create()
+    found = Record(
+        id=invocation.run_id,
+        cube=record.CubeIdentity(name=cube.name, version=cube.version, file=cube.file, digest=cube.digest),
+        task=invocation.task,
+        platform=record.PlatformIdentity(name=platform.name, runner=platform.runner_name),
+        invocation=invocation.as_json(),
+        image=record.ImageIdentity(reference=invocation.image) if invocation.image else None,
+        host=record.HostDescription(**host.describe()),
+        versions=record.Versions(cube=__version__, python=sys.version.split()[0]),
+        started=record.now(),
+    )
+    directory.write("invocation.json", found.invocation)
+    directory.write_record(found)
+    return _Run(directory, found, signals)
+
+
 class _Run:
     """A run while it is performed, and its record."""
 
-    def __init__(self, invocation: Invocation, platform: "Platform", cube: Cube, signals: Signals) -> None:
-        self.directory = RunDirectory(invocation.run_id)
-        self.directory.create()
-        self.runner: Runner = platform.runner
+    def __init__(self, directory: RunDirectory, found: Record, signals: Signals) -> None:
+        self.directory = directory
+        self.record = found
         self.signals = signals
-        self.record = Record(
-            id=invocation.run_id,
-            cube=record.CubeIdentity(name=cube.name, version=cube.version, file=cube.file, digest=cube.digest),
-            task=invocation.task,
-            platform=record.PlatformIdentity(name=platform.name, runner=platform.runner_name),
-            invocation=invocation.as_json(),
-            image=record.ImageIdentity(reference=invocation.image) if invocation.image else None,
-            host=record.HostDescription(**host.describe()),
-            versions=record.Versions(cube=__version__, python=sys.version.split()[0]),
-            started=record.now(),
-        )
-        self.directory.write("invocation.json", self.record.invocation)
-        self.directory.write_record(self.record)
 
     def perform(
         self,
+        runner: Runner,
         invocation: Invocation,
         secrets: Mapping[str, str],
         wait_seconds: float | None,
         stdout: int,
         stderr: int,
         report: Callable[[str], None],
+        left: Callable[[], None] | None,
     ) -> None:
         """Everything, in order; notes how it went unless something is raised."""
-        facts = host.gather(self.runner)
-        _check_usable(self.runner, facts)
+        facts = host.gather(runner)
+        _check_usable(runner, facts)
         _check_needs(invocation)
-        if refused := self.runner.refuses(invocation, facts):
+        if refused := runner.refuses(invocation, facts):
             raise Refused(refused[0], hint=refused[1])
-        prepare, run = plans(invocation, self.runner, facts)
+        prepare, run = plans(invocation, runner, facts)
+        remaining = record.Remaining(outputs=invocation.outputs, timeout_seconds=invocation.resources.timeout_seconds)
+        if left:
+            from mlcube.apart import lasting
+
+            run = lasting(run, invocation)
+            names = tuple(secret.name for secret in invocation.secrets)
+            self.directory.write("remaining.json", msgspec.structs.replace(remaining, secrets=names))
         both = Plans(prepare=prepare, run=run)
         self.directory.write("plan.json", both)
         self._note(
             plan=msgspec.json.decode(msgspec.json.encode(both)), versions=_with_facts(self.record.versions, facts)
         )
         self.directory.write_record(self.record)
+        if left:
+            left()
 
         paths = [output.path for output in invocation.outputs]
         held = holding(
             invocation.run_id, invocation.task, paths, workspace=invocation.workspace,
             wait_seconds=wait_seconds, report=report, pause=self.signals.pause,
         )  # fmt: skip
-        places = [os.path.realpath(path) for path in paths]
-        execution = Execution(
-            signals=self.signals, log=self.directory.log, stdout=stdout, stderr=stderr, secrets=secrets, report=report,
-            begun=self._begun,
-        )  # fmt: skip
-        with execution, held:
+        with self._execution(stdout, stderr, secrets, report, lasts=bool(left)) as execution, held:
             begun = time.monotonic()
             try:
-                _prepare(execution, self.runner, prepare)
+                _prepare(execution, runner, prepare)
             finally:
                 self._note_unreached(execution, run.elsewhere, report)
             self._note(prepared=record.now(), seconds=record.Seconds(prepare=_since(begun)))
-            image = _Image(self.runner, invocation, facts, execution.answers)
-            try:
-                status = execution.run(
-                    run, timeout_seconds=invocation.resources.timeout_seconds, started=self._started(image)
-                )
-            finally:
+            if left:
+                self.directory.write_record(self.record)
+            self._task(execution, run, remaining, _Image(runner, invocation, facts, execution.answers), report)
+
+    def go_on(self, remaining: record.Remaining, secrets: Mapping[str, str], report: Callable[[str], None]) -> None:
+        """The same from the task on, which may have begun, and may have ended; it is not started twice."""
+        from mlcube.apart import ended
+
+        self.directory.end_processes("step.json", "task.json")
+        run = (self.directory.read("plan.json", Plans) or Plans()).run
+        status = self.directory.read("ended.json", int)
+        run = msgspec.structs.replace(run, steps=(), **({} if status is None else {"task": ended(status)}))
+        if status is None and os.path.exists(self.directory.log):  # the job tells all of it once more
+            os.truncate(self.directory.log, 0)
+        if remaining.timeout_seconds is not None:
+            begun = os.stat(os.path.join(self.directory.path, record.BEGUN)).st_mtime
+            left = max(1.0, begun + remaining.timeout_seconds - time.time())
+            remaining = msgspec.structs.replace(remaining, timeout_seconds=left)
+        paths = [output.path for output in remaining.outputs]
+        held = holding(self.record.id, self.record.task, paths, report=report, pause=self.signals.pause)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with self._execution(nowhere, nowhere, secrets, report, lasts=True) as execution, held:
+            self._task(execution, run, remaining, None, report)
+
+    def _execution(
+        self, stdout: int, stderr: int, secrets: Mapping[str, str], report: Callable[[str], None], *, lasts: bool
+    ) -> Execution:
+        return Execution(
+            signals=self.signals, log=self.directory.log, stdout=stdout, stderr=stderr, secrets=secrets, report=report,
+            begun=self._begun, ended=self._ended if lasts else lambda _status: None,
+        )  # fmt: skip
+
+    def _task(
+        self,
+        execution: Execution,
+        run: Plan,
+        remaining: record.Remaining,
+        image: "_Image | None",
+        report: Callable[[str], None],
+    ) -> None:
+        """The task, and what comes after it."""
+        places = [os.path.realpath(output.path) for output in remaining.outputs]
+        try:
+            status = execution.run(run, timeout_seconds=remaining.timeout_seconds, started=self._started(image))
+        finally:
+            if image:  # else this process has not seen when the task began
                 seconds = msgspec.structs.replace(self.record.seconds, run=_rounded(execution.seconds))
                 self._note(seconds=seconds, image=image.identity())
-                self._note_unreached(execution, run.elsewhere, report)
-            if status == 0:
-                named = zip(invocation.outputs, places, strict=True)
-                self._note(outputs=tuple(self._output(output, place, report) for output, place in named))
+            self._note_unreached(execution, run.elsewhere, report)
+        if status == 0:
+            named = zip(remaining.outputs, places, strict=True)
+            self._note(outputs=tuple(self._output(output, place, report) for output, place in named))
         message = execution.reason or (f"the task ended with status {status}" if status else None)
         self.end(status="failed" if status else "succeeded", exit_status=status, message=message)
 
-    def failed(self, error: CubeError) -> None:
+    def failed(self, error: BaseException) -> None:
         """Note an error as the run's end."""
+        if not isinstance(error, CubeError):
+            with suppress(CubeError):
+                self.end(status="failed", exit_status=1, message=f"{type(error).__name__}: {error}")
+            return
+        error.run_id = self.record.id
         match error:
             case Interrupted():
                 status = "interrupted"
@@ -218,12 +298,13 @@ class _Run:
     def _note(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)
 
-    def _started(self, image: "_Image") -> Callable[[int], None]:
+    def _started(self, image: "_Image | None") -> Callable[[int], None]:
         def started(process: int) -> None:
             # If this process is killed, the next one finds the task's by this.
             if task := locks.holder_of(process):
                 self.directory.write("task.json", task)
-            image.ask()
+            if image:
+                image.ask()
 
         return started
 
@@ -231,6 +312,10 @@ class _Run:
         """What prepares the task can take long, and would go on if this process were killed."""
         if step := locks.holder_of(process):
             self.directory.write("step.json", step)
+
+    def _ended(self, status: int) -> None:
+        """From here on the task is not asked any more."""
+        self.directory.write("ended.json", status, durable=True)
 
     def _output(self, output: Parameter, place: str, report: Callable[[str], None]) -> Output:
         found = Output(name=output.name, type=output.type, path=output.path)

@@ -1,7 +1,7 @@
 """`cube run`: tasks of a cube, one after the other, on a platform."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -56,6 +56,7 @@ Secret = Annotated[
     option("--secret", metavar="NAME=FILE", help="where a secret lies; else the variable of its name"),
 ]
 Wait = Annotated[str | None, option("--wait", metavar="TIME", help="wait that long for outputs in use, as 10m")]
+Detach = Annotated[bool, option("--detach", help="print the run's id and leave it to go on; see `cube wait`")]
 DryRun = Annotated[bool, option("--dry-run", help="print the plan as a script (or JSON) and run nothing")]
 
 
@@ -77,6 +78,7 @@ def command(
     mount: Mount = None,
     secret: Secret = None,
     wait: Wait = None,
+    detach: Detach = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     trust: Trust = False,
@@ -114,6 +116,8 @@ def command(
     if dry_run:
         return print_plans(cube, invocations, request.choice(*invocations, rehearsal=True), as_json, secret)
     values = _secrets(request, invocations, secret)
+    if detach:
+        return _detach(request, invocations, request.choice(*invocations), values, wait_seconds, as_json)
     return _run(request, invocations[0], request.choice(*invocations), values, wait_seconds, as_json)
 
 
@@ -213,6 +217,53 @@ def _run(
     finally:
         if as_json:
             console.document(found)
+    return 0
+
+
+def _detach(
+    request: Request,
+    invocations: Sequence[Invocation],
+    choice: Choice,
+    values: Mapping[str, str],
+    wait_seconds: float | None,
+    as_json: bool,
+) -> int:
+    """Leave the run to a process in the background."""
+    from mlcube.cli.attending import in_background
+    from mlcube.running import run_task
+
+    if len(request.tasks) > 1:
+        raise UsageError(
+            f"`--detach` leaves one task, and these are {len(request.tasks)}", hint=f"--task {request.tasks[0]}"
+        )
+    (invocation,) = invocations
+    run = RunDirectory(invocation.run_id)
+    settle_killed()
+
+    def perform(left: Callable[[], None]) -> int:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        wanted = {secret.name: values[secret.name] for secret in invocation.secrets if secret.name in values}
+        record = run_task(
+            invocation,
+            choice.platform,
+            request.cube,
+            secrets=wanted,
+            wait_seconds=wait_seconds,
+            stdout=nowhere,
+            stderr=nowhere,
+            report=console.note,
+            left=left,
+        )
+        return record.exit_status or 0
+
+    console.note(f"running task {invocation.task} on {choice.platform.name}")
+    if status := in_background(run, perform):
+        return status
+    console.note(f"it goes on without this terminal: cube logs -f {run.id}, cube wait {run.id}, cube cancel {run.id}")
+    if as_json:
+        console.document({"run": run.id})
+    else:
+        console.result(run.id)
     return 0
 
 

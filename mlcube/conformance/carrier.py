@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from mlcube.apart import lasting
 from mlcube.conformance.remains import remains
 from mlcube.conformance.rendering import Rendering
 from mlcube.errors import Interrupted
 from mlcube.execute import Execution
 from mlcube.invocation import Invocation
+from mlcube.plan import Plan
 from mlcube.running import plans as render
 from mlcube.signals import catching
 
@@ -60,22 +62,31 @@ class Carrier(Rendering):
     ) -> Seen:
         """Have the plans performed, as `cube run` does."""
         prepare, run = self.plans(invocation)
-        told: list[str] = []
-        try:
-            with (
-                (self.place / "stdout").open("wb") as stdout,
-                (self.place / "stderr").open("wb") as stderr,
-                catching() as signals,
-                Execution(
-                    signals=signals, secrets=secrets, stdout=stdout.fileno(), stderr=stderr.fileno(), report=told.append
-                ) as execution,
-            ):
-                execution.prepare(prepare)
-                status = execution.run(run, timeout_seconds=timeout_seconds)
-        except Interrupted as error:
-            signal.raise_signal(error.status - 128)  # the tests themselves are to end, not this one alone
-            raise KeyboardInterrupt from error
-        return self._seen(status, told)
+
+        def whole(execution: Execution) -> int:
+            execution.prepare(prepare)
+            return execution.run(run, timeout_seconds=timeout_seconds)
+
+        return self._carried(whole, secrets)
+
+    def killed(self, invocation: Invocation, word: str = "started") -> None:
+        """Have it carried so that the task outlives who carries it, who is killed when the task has printed a word."""
+        process = self.start(invocation, lasts=True)
+        self.await_word(process, word)
+        process.kill()
+        process.wait()
+
+    def taken_up(self, invocation: Invocation) -> Seen:
+        """Bring one to its end whose process was killed, as `cube wait` does."""
+        run = lasting(self.plans(invocation)[1], invocation)
+        seen = self._carried(lambda execution: execution.run(msgspec.structs.replace(run, steps=())))
+        time.sleep(1)  # what followed it for the process that was killed ends when the task has
+        return seen
+
+    def cancelled(self, invocation: Invocation) -> Seen:
+        """End one whose process was killed, as `cube cancel` does."""
+        run = lasting(self.plans(invocation)[1], invocation)
+        return self._carried(lambda execution: _settled(execution, run))
 
     def performed(self, way: str, invocation: Invocation, *, secrets: Mapping[str, str] | None = None) -> Seen:
         """By `perform` or by `script`."""
@@ -94,10 +105,13 @@ class Carrier(Rendering):
                 break
         return self._seen(status, ())
 
-    def start(self, invocation: Invocation) -> "subprocess.Popen[bytes]":
-        """Have it carried by a process of its own, which can be sent signals; `carried` gets what is printed."""
+    def start(self, invocation: Invocation, *, lasts: bool = False) -> "subprocess.Popen[bytes]":
+        """Have it carried by a process of its own, which can be sent signals; `carried` gets what is printed.
+
+        If it `lasts`, the task outlives that process.
+        """
         path = self.place / "invocation.pickle"
-        path.write_bytes(pickle.dumps((sys.path, pickle.dumps((invocation, self.runner, self.host)))))
+        path.write_bytes(pickle.dumps((sys.path, pickle.dumps((invocation, self.runner, self.host, lasts)))))
         argv = [sys.executable, "-c", _CARRY, str(path)]
         with (self.place / "carried").open("wb") as output:
             return self._start(argv, output, output, {MARK: invocation.run_id})
@@ -149,6 +163,23 @@ class Carrier(Rendering):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
+    def _carried(self, perform: Callable[[Execution], int], secrets: Mapping[str, str] | None = None) -> Seen:
+        told: list[str] = []
+        try:
+            with (
+                (self.place / "stdout").open("wb") as stdout,
+                (self.place / "stderr").open("wb") as stderr,
+                catching() as signals,
+                Execution(
+                    signals=signals, secrets=secrets, stdout=stdout.fileno(), stderr=stderr.fileno(), report=told.append
+                ) as execution,
+            ):
+                status = perform(execution)
+        except Interrupted as error:
+            signal.raise_signal(error.status - 128)  # the tests themselves are to end, not this one alone
+            raise KeyboardInterrupt from error
+        return self._seen(status, told)
+
     def _start(
         self, argv: list[str], stdout: Any, stderr: Any, environment: Mapping[str, str] | None = None
     ) -> "subprocess.Popen[bytes]":
@@ -169,6 +200,11 @@ class Carrier(Rendering):
         found = msgspec.json.decode(report.read_bytes()) if report.exists() else {}
         ended = {"status": status, "stdout": stdout, "stderr": stderr, "told": list(told)}
         return msgspec.convert(ended | found, Seen)
+
+
+def _settled(execution: Execution, run: Plan) -> int:
+    execution.clean_up(run, killed=True)
+    return 137
 
 
 _CARRY = """\

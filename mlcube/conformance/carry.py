@@ -2,6 +2,7 @@
 
 import os
 
+from mlcube.apart import lasting
 from mlcube.errors import CubeError
 from mlcube.execute import Execution
 from mlcube.invocation import Invocation
@@ -12,9 +13,13 @@ from mlcube.signals import catching
 __all__ = ["carry"]
 
 
-def carry(invocation: Invocation, runner: Runner, host: Host) -> int:
-    """Prepare and run; gives the exit status, and tells errors and what goes on."""
+def carry(invocation: Invocation, runner: Runner, host: Host, lasts: bool = False) -> int:
+    """Prepare and run; gives the exit status, and tells errors and what goes on.
+
+    If it `lasts`, the task outlives this process, as one of `cube run --detach` does.
+    """
     prepare, run = plans(invocation, runner, host)
+    run = lasting(run, invocation) if lasts else run
     try:
         with catching() as signals, Execution(signals=signals, report=_tell) as execution:
             execution.prepare(prepare)

@@ -11,9 +11,9 @@ import msgspec
 from mlcube.cube import Resources
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
+from mlcube.job import JOB, task_script, write_secrets
 from mlcube.plan import Command, Diagnosis, Job, Plan, Step, WriteFile, command
 from mlcube.runner import Answer, Fact, Host, Runner, Transfer, Transferring, chain
-from mlcube_runners._job import JOB, task_script, write_secrets
 from mlcube_runners._slurm_job import SCHEDULER
 
 if TYPE_CHECKING:

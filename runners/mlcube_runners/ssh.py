@@ -9,6 +9,7 @@ import msgspec
 
 from mlcube.errors import Refused
 from mlcube.invocation import Invocation
+from mlcube.job import JOB, secret_files, task_script
 from mlcube.plan import Command, Diagnosis, Fail, Job, Plan, SecretText, Step, Unless, WriteFile, command
 from mlcube.runner import Fact, Host, Runner, Transfer, Transferring, chain
 from mlcube.script import standalone
@@ -22,7 +23,7 @@ from mlcube_runners._far_host import (
     same_machines,
     unreachable,
 )
-from mlcube_runners._job import JOB, secret_files, task_script
+from mlcube_runners._far_shell import end_preparing, never_failing, removal
 from mlcube_runners._sending import Sending
 from mlcube_runners._staging import Parcel, Staging, stage
 
@@ -109,15 +110,15 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         rsync = self._both_have_rsync(host)
         parcels = (*staging.parcels, *staging.named(inner.script()))
         job = self._job(inner, staging, connection)
-        always = _never_failing(inner.always) if isinstance(inner.task, Job) else ""
-        otherwise = _never_failing(inner.otherwise) if isinstance(inner.task, Job) else ""
+        always = never_failing(inner.always) if isinstance(inner.task, Job) else ""
+        otherwise = never_failing(inner.otherwise) if isinstance(inner.task, Job) else ""
         sending, returned = f"{invocation.scratch}/sending", f"{invocation.scratch}/returned"
         directory = shlex.quote(staging.directory)
 
         def back(last: str) -> tuple[Step, ...]:
             """Once everything is here, and only then, nothing remains there."""
             fetched = [connection.fetch(each, rsync) for each in parcels if each.back is not None]
-            remove = connection.script(last + _removal(staging.directory), quiet=True)
+            remove = connection.script(last + removal(staging.directory), quiet=True)
             return tuple(msgspec.structs.replace(each, patient=True) for each in (*fetched, remove))
 
         def once(*steps: Step) -> Unless:
@@ -130,7 +131,7 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         there = Unless(probe=connection.script(f"[ ! -e {directory} ]", quiet=True), steps=back(otherwise + always))
         returning = once(msgspec.structs.replace(look, patient=True), there)
         # What never began has nothing to bring back. Where nothing of the run is here any more, it may have.
-        never = (*self._own_directory(connection), connection.script(_removal(staging.directory), quiet=True))
+        never = (*self._own_directory(connection), connection.script(removal(staging.directory), quiet=True))
 
         return Plan(
             steps=(
@@ -305,8 +306,8 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
             image = msgspec.structs.replace(plan, steps=plan.steps[: transfer.covers])
             steps, others = self._image(image, transfer, staging, host, anew=anew), plan.steps[transfer.covers :]
         steps += tuple(one for step in others for one in self._carried_step(step, staging, host))
-        clean = _never_failing(plan.always)
-        end = f"{_end_preparing(staging.directory)}\n{clean}{_removal(staging.directory)}"
+        clean = never_failing(plan.always)
+        end = f"{end_preparing(staging.directory)}\n{clean}{removal(staging.directory)}"
         cleaned = (connection.script(end, quiet=True),)
         carried = others if transfer and transfer.alone else plan.steps
         left = any(staging.named(step.script()) for step in carried if not isinstance(step, Unless))
@@ -321,7 +322,7 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         code, there = self._code((step,), staging, host), self._prepared(Plan(steps=(step,)), staging, connection)
         if not isinstance(step, Unless):
             return (*code, there)
-        remove = (connection.script(_removal(staging.directory), quiet=True),) if code else ()
+        remove = (connection.script(removal(staging.directory), quiet=True),) if code else ()
         probe = connection.script(step.probe.script(), quiet=True)
         return (Unless(probe=probe, steps=(*code, there, *remove), title=step.title),)
 
@@ -338,7 +339,7 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
             return sending.alone()
         title = next((step.title for step in plan.steps if isinstance(step, Unless) and step.title), None)
         if code:
-            remove = connection.script(_removal(staging.directory), quiet=True)
+            remove = connection.script(removal(staging.directory), quiet=True)
             return sending.or_built((*code, there, remove), title)
         return sending.or_fetched(there, title)
 
@@ -439,18 +440,3 @@ def _control(inner: Plan, staging: Staging, verb: str) -> str:
         ending = inner.stop if verb == "stop" else inner.kill
         return ending.script() if ending else ":"
     return shlex.join(("sh", f"{staging.directory}/job", verb))
-
-
-def _end_preparing(directory: str) -> str:
-    file = shlex.quote(f"{directory}/preparing")
-    return f"[ ! -e {file} ] || kill -s TERM -- \"-$(tr -d ' ' <{file})\" 2>/dev/null || :"
-
-
-def _removal(directory: str) -> str:
-    """Also of directories that the task has made read-only."""
-    quoted = shlex.quote(directory)
-    return f"rm -rf -- {quoted} 2>/dev/null || {{ chmod -R u+rwX {quoted}; rm -rf -- {quoted}; }}"
-
-
-def _never_failing(steps: tuple[Step, ...]) -> str:
-    return "".join(f"{{ {step.script()}\n}} 2>/dev/null || :\n" for step in steps)

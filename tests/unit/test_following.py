@@ -13,9 +13,9 @@ import pytest
 from mlcube.errors import Interrupted, PreparationFailed
 from mlcube.execute import Execution
 from mlcube.following import follow
+from mlcube.job import JOB
 from mlcube.plan import Command, Job, Pipe, Plan, SecretText, WriteFile, command
 from mlcube.signals import catching
-from mlcube_runners._job import JOB
 from mlcube_runners._slurm_job import SCHEDULER
 
 FOLLOW = Job(start=command("true"), follow=command("follow"), status=command("status"), lost=(255,))

@@ -204,6 +204,7 @@ case $verb in
       [ $new_out -le $out ] || out=$new_out
       [ $new_err -le $err ] || err=$new_err
       [ -z "$last" ] || exit "$(verdict "$last")"
+      [ -e job ] || { echo "error: the directory of the task is gone: $(pwd)" >&2; exit 137; }
       if alive; then rest; elif [ ! -e status ]; then sleep 1; [ -e status ] || why_gone; fi
     done
     ;;
