@@ -9,7 +9,7 @@ import msgspec
 from mlcube.errors import InvalidFile, Position, Problem, did_you_mean
 from mlcube.source import Document, Key
 
-__all__ = ["ENVIRONMENT", "Layers", "inside"]
+__all__ = ["ENVIRONMENT", "Layers", "inside", "literal"]
 
 ENVIRONMENT = ("HOME", "LOGNAME", "SCRATCH", "TMPDIR", "USER", "WORK")
 """The variables of the user's environment that a cube file may read: no secret stands in them."""
@@ -113,6 +113,16 @@ class Layers(msgspec.Struct, frozen=True):
         return Problem(message=f"`${{{missing}}}` refers to nothing", hint=hint, position=self.at(key))
 
 
+def literal(text: str) -> str:
+    r"""A text that says what this one does where references are resolved: `${` is written `\${`."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def _references(text: str) -> list[str]:
+    r"""What follows each `${`; one behind a backslash, `\${`, is text."""
+    return re.split(r"(?<!\\)(?:\\\\)*\$\{", text)[1:]
+
+
 _REFERENCE = re.compile(r"\.*[\w-]+(?:\.[\w-]+|\[[\w-]+\])*")
 _VARIABLE = re.compile(r"(?:oc\.)?env:\s*(\w+)\s*(?:,[^$]*)?")
 _MOST_CHARACTERS = 100_000
@@ -126,13 +136,13 @@ def _forbidden(text: str) -> tuple[str, str] | None:
 
     Only plain references and harmless variables are read: a resolver could hand the user's secrets to someone's cube.
     """
-    parts = text.split("${")[1:]
+    parts = _references(text)
     for index, part in enumerate(parts):
         inner, closed, _ = part.partition("}")
         if not closed and index + 1 < len(parts):
             return f"`${{{inner}${{...}}}}` is a reference that holds another", "write the inner value itself"
         if not closed:
-            hint = "close it with `}`, or write `$` for a dollar sign of its own"
+            hint = "close it with `}`, or write `\\${` for those two signs themselves"
             return f"`${{{inner}` is not closed" if inner else "`${` is not closed", hint
         if _REFERENCE.fullmatch(inner.strip()):
             continue
@@ -157,7 +167,7 @@ def _size(data: Any, key: Key, known: dict[Key, int], trail: tuple[Key, ...]) ->
     total = 0
     for place, value in _leaves(inside(data, key), key):
         total += 1 + (len(value) if isinstance(value, str) else 0)
-        for part in value.split("${")[1:] if isinstance(value, str) else ():
+        for part in _references(value) if isinstance(value, str) and "${" in value else ():
             target = _target(part.partition("}")[0].strip(), place)
             total += _PRICE + _size(data, target, known, (*trail, key))
         if total > _MOST_CHARACTERS:

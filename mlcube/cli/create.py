@@ -1,9 +1,9 @@
-"""`cube create`: a working new cube out of a template."""
+"""`cube create`: a working new cube out of a template, or out of what another tool knows of a model."""
 
 import os
 import shlex
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ EXAMPLE = """\b
 Examples:
   cube create hello && cd hello && cube run
   cube create models/mnist --template dockerfile
+  cube create --from my-model/cog.yaml
 """
 
 Template = Annotated[
@@ -26,11 +27,84 @@ Template = Annotated[
 ]
 
 
-def command(
-    path: Annotated[str, typer.Argument(metavar="NAME", help="the new folder; its last part names the cube")],
-    template: Template = "python",
-) -> int:
-    """Create a new cube that runs as it is. Never writes into a folder that holds something."""
+Path = Annotated[str | None, typer.Argument(metavar="[NAME]", help="the new folder; its last part names the cube")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="a cog.yaml, MLproject, Dockerfile, boutiques.json or container_config.yaml: the cube is made beside it",
+    ),
+]
+
+
+def command(path: Path = None, template: Template = "python", source: From = None) -> int:
+    """Create a new cube that runs as it is. Nothing that is there is ever written over."""
+    if source is not None:
+        if path is not None:
+            hint = f"cube create --from {shlex.quote(source)}"
+            raise UsageError("`--from` makes the cube beside the file, and takes no name", hint=hint)
+        return _converted(os.path.expanduser(source))
+    if path is None:
+        raise UsageError("the new cube needs a name", hint="cube create my-model")
+    return _from_template(path, template)
+
+
+def _converted(source: str) -> int:
+    """The cube file, what it needs beside it, and notes in it and on stderr. All of it, or nothing."""
+    from mlcube.editing import as_yaml
+    from mlcube.importing import convert
+    from mlcube.reading import read_cube
+
+    folder = os.path.abspath(source if os.path.isdir(source) else os.path.dirname(source))
+    draft = convert(source)
+    heading = [f"# Written by `cube create --from {os.path.basename(source)}`."]
+    heading += [f"# - {line}" for line in draft.notes]
+    files = {"mlcube.yaml": "\n".join([*heading, as_yaml(_literal(draft.data))]), **draft.files}
+    for name in files:
+        if os.path.lexists(os.path.join(folder, name)):
+            raise UsageError(
+                f"`{os.path.join(folder, name)}` is there already", hint="move it away, or change it by hand"
+            )
+    written: list[str] = []
+    try:
+        for name, text in files.items():
+            _write(os.path.join(folder, name), text, written)
+        read_cube(folder, strict=True)
+    except BaseException:
+        for each in written:
+            os.unlink(each)
+        raise
+    console.result(f"created {os.path.join(os.path.dirname(source) or '.', 'mlcube.yaml')}")
+    for note in draft.notes:
+        console.note(f"note: {note}")
+    task = next(iter(draft.data["tasks"]))
+    console.note(f"try it: cube run --mlcube {shlex.quote(os.path.dirname(source) or '.')} --task {task}")
+    return 0
+
+
+def _literal(data: Any) -> Any:
+    """The same data where `${` refers to nothing, as in a shell's script."""
+    from mlcube.layers import literal
+
+    if isinstance(data, dict):
+        return {key: _literal(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_literal(value) for value in data]
+    return literal(data) if isinstance(data, str) else data
+
+
+def _write(path: str, text: str, written: list[str]) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "x", encoding="utf-8") as new:
+            written.append(path)
+            new.write(text)
+    except OSError as error:
+        raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None
+
+
+def _from_template(path: str, template: str) -> int:
     import re
 
     target = os.path.abspath(os.path.expanduser(path))
@@ -45,10 +119,7 @@ def command(
         for inner, text in _files(template):
             for word, value in words.items():
                 text = text.replace(word, value)  # noqa: PLW2901 - each word in turn
-            file = os.path.join(target, inner)
-            os.makedirs(os.path.dirname(file), exist_ok=True)
-            with open(file, "x", encoding="utf-8") as new:
-                new.write(text)
+            _write(os.path.join(target, inner), text, [])
             written.append(inner)
     except OSError as error:
         raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None

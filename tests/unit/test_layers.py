@@ -1,9 +1,11 @@
 """Documents merged weakest first, with references resolved and every value traceable."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlcube.errors import InvalidFile
-from mlcube.layers import ENVIRONMENT, Layers
+from mlcube.layers import ENVIRONMENT, Layers, literal
 from mlcube.source import Document
 
 ROOTS = {"workspace": "/w", "runtime": {"root": "/r", "workspace": "/w"}}
@@ -107,3 +109,13 @@ def test_references_that_multiply_are_refused_before_they_are_resolved() -> None
 def test_a_long_chain_is_refused() -> None:
     lines = ["a0: x"] + [f"a{number}: ${{a{number - 1}}}" for number in range(1, 2000)]
     assert "this refers to itself, or repeats itself too often" in problems("\n".join(reversed(lines)))
+
+
+@given(st.text(st.sampled_from("\\${}ab:-.")))
+def test_a_literal_text_refers_to_nothing_whatever_is_in_it(text: str) -> None:
+    document = Document("x.yaml", {"a": literal(text), "b": "x"})
+    assert Layers((document,)).merged() == {"a": text, "b": "x"}
+
+
+def test_a_reference_behind_an_escaped_one_is_resolved() -> None:
+    assert layers(r"{a: '\${HOME:-x} ${b}', b: 1}").merged()["a"] == "${HOME:-x} 1"

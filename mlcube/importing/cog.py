@@ -1,0 +1,186 @@
+"""Cog's `cog.yaml`: a predictor becomes a task, whose parameters are read off its code without running it."""
+
+import ast
+import os.path
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from mlcube.errors import CubeError
+from mlcube.importing.draft import Draft, Foreign, invalid, name_of, word
+from mlcube.importing.requirements import listed, range_of
+
+__all__ = ["draft"]
+
+_FOLDER = "cube_cog"
+_TYPES = {"str": "string", "int": "integer", "float": "float", "bool": "boolean", "Path": "file", "File": "file"}
+_LEFT_OUT = ("concurrency", "weights", "tests")
+
+
+def draft(foreign: Foreign) -> Draft:
+    """The cube file for a `cog.yaml`."""
+    data, build = foreign.mapping(), foreign.mapping("build")
+    image = str(data.get("image") or "").rpartition("/")[2].partition(":")[0]
+    result = Draft(data={"name": name_of(foreign, image)})
+    tasks = {}
+    for task, key in (("predict", "predict"), ("predict", "run"), ("train", "train")):
+        if data.get(key) and task not in tasks:
+            tasks[task] = _task(foreign, result, task, key)
+    if not tasks:
+        raise invalid(foreign, "`cog.yaml` names no predictor", hint="predict: predict.py:Predictor")
+    for key in _LEFT_OUT:
+        if data.get(key):
+            result.note(f"`{key}` was left out")
+    if build.get("gpu"):
+        for each in tasks.values():
+            each["resources"] = {"gpus": 1}
+        result.note(
+            "`gpu: true`: each task asks for one GPU; CUDA comes with the packages, as it does with torch's wheels"
+        )
+    requirements = _requirements(foreign, result, build)
+    version = range_of(result, build.get("python_version"))
+    system, commands = build.get("system_packages") or [], list(_commands(build))
+    result.files = {f"{_FOLDER}/{name}": _adapter(name) for name in ("run.py", "cog.py")}
+    if system or commands:
+        plain = version.removeprefix("==").removesuffix(".*")
+        base = f"python:{plain if re.fullmatch(r'[0-9.]+', plain) else '3.11'}-slim"
+        result.files = {**result.files, "Dockerfile.cube": _dockerfile(base, system, requirements, commands)}
+        label = re.sub(r"[^a-z0-9]+", "-", result.data["name"].lower()).strip("-") or "cube"
+        result.data["docker"] = {"image": f"local/{label}", "build_file": "Dockerfile.cube"}
+        for each in tasks.values():
+            each["entrypoint"][1] = f"/src/{each['entrypoint'][1]}"
+    else:
+        result.data["python"] = {"version": version, "requirements": requirements, "source": "."}
+    result.data["tasks"] = tasks
+    result.note("a task loads the model, predicts once and ends: Cog's server and its queue have no counterpart here")
+    return result
+
+
+def _requirements(foreign: Foreign, result: Draft, build: dict[str, Any]) -> list[str]:
+    if name := build.get("python_requirements"):
+        return listed(foreign, result, [f"-r {name}"])
+    return listed(foreign, result, build.get("python_packages") or ())
+
+
+def _commands(build: dict[str, Any]) -> Iterator[str]:
+    for each in (*(build.get("pre_install") or ()), *(build.get("run") or ())):
+        yield str(each.get("command", "")) if isinstance(each, dict) else str(each)
+
+
+def _adapter(name: str) -> str:
+    import mlcube
+
+    with open(os.path.join(os.path.dirname(mlcube.__file__), "templates", "cog", name), encoding="utf-8") as file:
+        return file.read()
+
+
+def _dockerfile(base: str, system: list[Any], requirements: list[str], commands: list[str]) -> str:
+    lines = [f"FROM {base}"]
+    if system:
+        packages = shlex.join(sorted({str(each) for each in system}))
+        lines.append(
+            "RUN apt-get update && apt-get install --yes --no-install-recommends "
+            f"{packages} && rm -rf /var/lib/apt/lists/*"
+        )
+    if requirements:
+        lines.append(f"RUN pip install --no-cache-dir {shlex.join(requirements)}")
+    lines += (f"RUN {command}" for command in commands)
+    return "\n".join([*lines, "WORKDIR /src", "COPY . /src", ""])
+
+
+def _task(foreign: Foreign, result: Draft, task: str, key: str) -> dict[str, Any]:
+    target = foreign.mapping().get(key)
+    file, _, name = str(target).partition(":")
+    text = foreign.beside(file)
+    if text is None or not name:
+        raise invalid(
+            foreign, f"`{key}` names no code that is there: `{target}`", key, hint="predict: predict.py:Predictor"
+        )
+    function = _function(text, file, name, task)
+    inputs = {}
+    arguments = function.args
+    defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + list(arguments.defaults)
+    pairs = [
+        *zip(arguments.args, defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    for argument, default in pairs:
+        if argument.arg != "self":
+            inputs[word(argument.arg)] = _parameter(result, argument, default)
+    entrypoint = ["python", f"{_FOLDER}/run.py", str(target), task]
+    output = {"type": "directory", "default": "output/", "description": "What the model gives: files, or output.json"}
+    return {"entrypoint": entrypoint, "parameters": {"inputs": inputs, "outputs": {"output": output}}}
+
+
+def _function(text: str, file: str, name: str, task: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    try:
+        module = ast.parse(text)
+    except SyntaxError as error:
+        raise CubeError(f"`{file}` is no Python: line {error.lineno}: {error.msg}") from None
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in module.body:
+        if isinstance(node, functions) and node.name == name:
+            return node
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for method in node.body:
+                if isinstance(method, functions) and method.name in (task, "run"):
+                    return method
+    raise CubeError(f"`{file}` has no `{name}` with a `{task}`", hint="name it as in `predict: predict.py:Predictor`")
+
+
+def _parameter(result: Draft, argument: ast.arg, default: ast.expr | None) -> dict[str, Any]:
+    said = ast.unparse(argument.annotation) if argument.annotation else "str"
+    kind, optional = _type(said)
+    parameter: dict[str, Any] = {"type": _TYPES.get(kind, "string")}
+    if kind == "list":
+        result.note(f"`{argument.arg}` is a list: give its values as one text, separated by spaces, or as JSON")
+    elif kind not in _TYPES:
+        result.note(f"`{argument.arg}` is of the type `{said}` and is passed as text")
+    if kind == "Secret":
+        result.note(f"`{argument.arg}` is secret: declare it under the task's `secrets`, not as a parameter")
+    names = {"default": "default", "description": "description", "ge": "minimum", "le": "maximum", "choices": "choices"}
+    if parameter["type"] == "string":
+        names["regex"] = "pattern"
+    for theirs, value in _said(default).items():
+        try:
+            meant = ast.literal_eval(value)
+        except ValueError:
+            result.note(f"`{theirs}` of `{argument.arg}` is computed: `{ast.unparse(value)}`; say it in the cube file")
+            continue
+        if theirs == "default":
+            optional = optional or meant is None
+            parameter["default"] = _default(meant, kind)
+        elif theirs in names:
+            parameter[names[theirs]] = meant
+    if parameter["type"] == "file":
+        parameter["default"] = word(argument.arg)
+    if optional:
+        parameter["optional"] = True
+    return {key: value for key, value in parameter.items() if value is not None}
+
+
+def _said(default: ast.expr | None) -> dict[str, ast.expr]:
+    """What `Input(...)` says, or the default alone."""
+    if not isinstance(default, ast.Call) or ast.unparse(default.func).rpartition(".")[2] != "Input":
+        return {} if default is None else {"default": default}
+    known = {"default": default.args[0]} if default.args else {}
+    return known | {each.arg: each.value for each in default.keywords if each.arg}
+
+
+def _default(meant: Any, kind: str) -> Any:
+    if isinstance(meant, list):
+        return " ".join(map(str, meant))
+    return float(meant) if kind == "float" and meant is not None else meant
+
+
+def _type(said: str) -> tuple[str, bool]:
+    """The type that an annotation names, and whether it may be left out."""
+    said = re.sub(r"\b(?:cog|typing|pathlib)\.", "", said)
+    optional = False
+    if found := re.fullmatch(r"Optional\[(.*)\]", said):
+        said, optional = found[1], True
+    parts = [part.strip() for part in said.split("|")]
+    if "None" in parts:
+        said, optional = " | ".join(part for part in parts if part != "None"), True
+    return ("list" if re.match(r"[Ll]ist\b", said) else said), optional

@@ -1,0 +1,81 @@
+"""A cube file in the making: what was carried over, and what could not be."""
+
+import os.path
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mlcube.errors import CubeError, InvalidFile, Problem
+from mlcube.source import Document, read_text
+
+__all__ = ["Draft", "Foreign", "invalid", "name_of", "word"]
+
+_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+class Foreign(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of another tool, and the folder in which it lies: its code and its other files are found there."""
+
+    path: str
+    document: Document
+    text: str
+
+    @property
+    def folder(self) -> str:
+        """The folder that becomes the cube."""
+        return os.path.dirname(os.path.abspath(self.path))
+
+    def beside(self, name: str) -> str | None:
+        """The text of another file of that folder, or of one below it; None where there is none.
+
+        Raises CubeError for a name that leads out of the folder.
+        """
+        path = os.path.normpath(os.path.join(self.folder, name))
+        if os.path.relpath(path, self.folder).split(os.sep)[0] == os.pardir:
+            raise CubeError(f"`{name}` lies outside `{self.folder}`, which becomes the cube", hint="move it into it")
+        return read_text(path, name) if os.path.isfile(path) else None
+
+    def mapping(self, *key: str | int) -> dict[str, Any]:
+        """The mapping at a place of the file; an empty one where nothing is written. Raises InvalidFile."""
+        found: Any = self.document.data
+        for each in key:
+            found = found.get(each) if isinstance(found, dict) else None
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            where = f"`{'.'.join(map(str, key))}`" if key else "the file"
+            raise invalid(self, f"{where} must be a mapping", *key)
+        return found
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """What is written: the cube file's data, files beside it, and notes."""
+
+    data: dict[str, Any]
+    files: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Text by name, for what the cube file needs beside it."""
+    notes: list[str] = msgspec.field(default_factory=list)
+    """What could not be carried over, or means something else here."""
+
+    def note(self, text: str) -> None:
+        """Add a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def invalid(foreign: Foreign, message: str, *key: str | int, hint: str | None = None) -> InvalidFile:
+    """An error at a place of the foreign file."""
+    return InvalidFile((Problem(message=message, position=foreign.document.at(key), hint=hint),))
+
+
+def name_of(foreign: Foreign, written: object) -> str:
+    """The cube's name: what the file says, else its folder's."""
+    text = written if isinstance(written, str) and written.strip() else os.path.basename(foreign.folder)
+    return _NAME.sub("-", text.strip()).strip("-.") or "cube"
+
+
+def word(text: str) -> str:
+    """A name as a task or a parameter may have it."""
+    return _NAME.sub("_", text.strip()).strip("-.") or "value"

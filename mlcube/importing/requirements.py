@@ -1,0 +1,63 @@
+"""What other tools say of a Python environment, as the `python:` section of a cube."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from mlcube.errors import CubeError
+from mlcube.importing.draft import Draft, Foreign, invalid
+from mlcube.python_versions import lowest_admitted
+
+__all__ = ["conda", "listed", "range_of"]
+
+_NO_PACKAGES = ("pip", "setuptools", "wheel")
+
+
+def range_of(draft: Draft, written: object) -> str:
+    """A range of versions: `3.10` means every 3.10."""
+    text = str(written).strip().lstrip("=") if written is not None else ""
+    found = re.fullmatch(r"(\d+\.\d+)(?:\.\d+)?(?:\.\*)?", text)
+    wanted = f"=={found[1]}.*" if found else (text or ">=3.10")
+    try:
+        lowest_admitted(wanted)
+    except ValueError:
+        draft.note(f"Python `{text}` is not known here: `python.version` says `>=3.10`")
+        return ">=3.10"
+    return wanted
+
+
+def listed(foreign: Foreign, draft: Draft, lines: Iterable[object]) -> list[str]:
+    """Requirements one by one: files that they name are read, options of pip are noted and left out."""
+    found: list[str] = []
+    for line in lines:
+        text = re.sub(r"(^|\s)#.*", "", str(line)).strip()
+        if file := re.fullmatch(r"(?:-r|--requirement)[\s=]*(\S+)", text):
+            inner = foreign.beside(file[1])
+            if inner is None:
+                raise CubeError(f"there is no file `{file[1]}` in `{foreign.folder}`", hint="it names the requirements")
+            found += listed(foreign, draft, inner.splitlines())
+        elif text.startswith("-"):
+            draft.note(f"the option `{text}` of pip was left out")
+        elif text:
+            found.append(text)
+    return list(dict.fromkeys(found))
+
+
+def conda(foreign: Foreign, draft: Draft, data: Any, name: str) -> tuple[str, list[str]]:
+    """The version and the requirements of a conda environment, whose packages are asked of pip by the same names."""
+    if not isinstance(data, dict):
+        raise invalid(foreign, f"`{name}` is no conda environment")
+    version, lines = ">=3.10", list[object]()
+    for package in data.get("dependencies") or ():
+        if isinstance(package, dict):
+            lines += package.get("pip") or ()
+            continue
+        label, _, rest = re.sub(r"\s", "", str(package)).rpartition("::")[2].partition("=")
+        label, comparison = re.match(r"([^<>!~]*)(.*)", label).groups()  # type: ignore[union-attr]
+        wanted = rest.strip("=").partition("=")[0]
+        if label == "python":
+            version = range_of(draft, comparison or wanted or None)
+        elif label not in _NO_PACKAGES:
+            lines.append(label + (comparison or (f"=={wanted}" if wanted else "")))
+            draft.note("conda's packages are asked of pip by the same names: some have another name there, or none")
+    return version, listed(foreign, draft, lines)
