@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cluster import KUBECONFIG, Cluster, no_cluster
 from processes import Call
 
 __all__ = ["Cases", "NoEngine"]
@@ -38,6 +39,8 @@ platforms:
   far: {{runner: ssh, host: engine-host, config: '{config}', root: '{root}', inner: docker}}
   far-local: {{runner: ssh, host: engine-host, config: '{config}', root: '{root}', inner: local}}
   batch: {{runner: slurm, inner: docker}}
+  batch-local: {{runner: slurm, inner: local}}
+  cluster: {{runner: kubernetes, kubeconfig: '{kubeconfig}'}}
 """
 
 
@@ -53,7 +56,7 @@ class Cases:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE_", "PYTHON"))}
         places = {f"CUBE_{name}_DIR": str(self.directory / name.lower()) for name in ("CACHE", "CONFIG", "STATE")}
         settings = self.directory / "settings.yaml"
-        settings.write_text(SETTINGS.format(config=SSH_CONFIG, root=self.directory / "far"))
+        settings.write_text(SETTINGS.format(config=SSH_CONFIG, root=self.directory / "far", kubeconfig=KUBECONFIG))
         places["MLCUBE_SYSTEM_SETTINGS"] = str(settings)
         self.environment: Mapping[str, str] = {**inherited, **places}
         self.python = Call(argv=(sys.executable, "-c", "pass"), environment=self.environment)
@@ -158,8 +161,7 @@ class Cases:
     @cached_property
     def slurm_run(self) -> Call:
         """The task of `docker_run` as a batch job. Raises NoEngine."""
-        if shutil.which("sbatch") is None or _engine(self.environment, "sinfo").returncode:
-            raise NoEngine("no Slurm answers")
+        self._need_slurm()
         return self._run(self.docker_run.argv[3], "batch")
 
     @cached_property
@@ -169,6 +171,31 @@ class Cases:
         script.write_text(f"#!/bin/sh\nexec {shlex.join(self.docker_by_hand.argv)}\n")
         argv = ("sbatch", "--wait", "--output=/dev/null", "--chdir=/", str(script))
         return Call(argv=argv, environment=self.environment)
+
+    @cached_property
+    def doctor(self) -> Call:
+        """Every platform of this machine is looked at."""
+        return self.cube("doctor")
+
+    @cached_property
+    def leave_many(self) -> Call:
+        """A hundred batch jobs that are left, and followed by processes in the background. Raises NoEngine."""
+        self._need_slurm()
+        script = str(ROOT / "benchmarks" / "leave_many.py")
+        words = self._run(self.local_run.argv[3], "batch-local").argv
+        return Call(argv=(sys.executable, script, "100", words[0], *words[2:]), environment=self.environment)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """What is run by Kubernetes. Raises NoEngine."""
+        if reason := no_cluster():
+            raise NoEngine(reason)
+        return Cluster(self.directory, self.environment, self.cube())
+
+    def close(self) -> None:
+        """Remove what lies in no directory."""
+        if "cluster" in vars(self):
+            self.cluster.close()
 
     @cached_property
     def send_nothing(self) -> Call:
@@ -209,6 +236,10 @@ class Cases:
                 while (left := size - opened.tell()) > 0:
                     opened.write(os.urandom(min(left, 1 << 24)))
         return self._run(str(folder), "far-local")
+
+    def _need_slurm(self) -> None:
+        if shutil.which("sbatch") is None or _engine(self.environment, "sinfo").returncode:
+            raise NoEngine("no Slurm answers")
 
     def _rsync(self, run: Call) -> Call:
         source = f"{run.argv[3]}/workspace/data/"

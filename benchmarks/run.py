@@ -18,7 +18,7 @@ from typing import Literal
 from cases import Cases, NoEngine
 from processes import Call, Failed, pairs, peak_mib, sample, spread
 
-Kind = Literal["cpu ratio", "wall ratio", "added wall ratio", "added cpu", "peak"]
+Kind = Literal["cpu ratio", "wall ratio", "added wall ratio", "added cpu", "peak", "wall", "cpu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +147,62 @@ FIGURES = (
         kind="added cpu",
         calls=lambda cases: (cases.local_run, cases.local_by_hand),
     ),
+    Figure(
+        name="doctor",
+        what="`cube doctor`",
+        against="",
+        reach=3,
+        kind="wall",
+        calls=lambda cases: (cases.doctor, cases.doctor),
+        share=0.5,
+    ),
+    Figure(
+        name="detached",
+        what="100 detached batch jobs, submitted and followed",
+        against="",
+        reach=5,
+        kind="cpu",
+        calls=lambda cases: (cases.leave_many, cases.leave_many),
+        share=0.1,
+    ),
+    Figure(
+        name="kubernetes",
+        what="`cube run` of a trivial task as a Kubernetes job",
+        against="`kubectl create` and `kubectl wait`, wall",
+        reach=1.2,
+        kind="wall ratio",
+        calls=lambda cases: (cases.cluster.run, cases.cluster.run_by_hand),
+        share=0.5,
+    ),
+    Figure(
+        name="kubernetes-large-file",
+        what="the same: what it takes longer with a file of 1 GiB",
+        against="`tar` into `kubectl exec`, wall",
+        reach=1.3,
+        kind="added wall ratio",
+        calls=lambda cases: (cases.cluster.send_large, cases.cluster.by_hand(cases.cluster.send_large)),
+        without=lambda cases: cases.cluster.send_nothing,
+        share=0.25,
+    ),
+    Figure(
+        name="kubernetes-many-files",
+        what="the same: what it takes longer with 10,000 files of 10 kB",
+        against="`tar` into `kubectl exec`, wall",
+        reach=1.3,
+        kind="added wall ratio",
+        calls=lambda cases: (cases.cluster.send_many, cases.cluster.by_hand(cases.cluster.send_many)),
+        without=lambda cases: cases.cluster.send_nothing,
+        share=0.25,
+    ),
+    Figure(
+        name="kubernetes-memory",
+        what="the same with 1 GiB, peak memory of cube",
+        against="",
+        reach=60,
+        kind="peak",
+        calls=lambda cases: (cases.cluster.send_large, cases.cluster.send_large),
+        share=0.15,
+    ),
 )
 
 
@@ -173,8 +229,11 @@ def measure(figure: Figure, cases: Cases, runs: int) -> Measured:
     if figure.kind == "peak":
         peak_mib(ours)
         return _measured(figure, [peak_mib(ours) for _ in range(runs)])
+    if figure.kind in ("wall", "cpu"):
+        sample(ours)
+        return _measured(figure, [getattr(sample(ours), figure.kind) for _ in range(runs)])
     samples = pairs(ours, theirs, runs)
-    clock: Literal["wall", "cpu"] = "wall" if figure.kind.endswith("wall ratio") else "cpu"
+    clock = "wall" if figure.kind.endswith("wall ratio") else "cpu"
     without = figure.without(cases) if figure.without else None
     taken_off = spread([sample(without).wall for _ in range(runs + 1)][1:])[1] if without else 0.0
     ours_seconds = [getattr(one, clock) - taken_off for one, _ in samples]
@@ -206,7 +265,7 @@ def _with_unit(value: float, kind: Kind) -> str:
     match kind:
         case "peak":
             return f"{value:.3g} MiB"
-        case "added cpu":
+        case "added cpu" | "wall" | "cpu":
             return f"{value:.3g} s"
         case _:
             return f"{value:.3g}x"
@@ -246,6 +305,7 @@ def main() -> int:
                 without_engine = f"{figure.name} was not measured: {reason}"
                 reach = f"<= {_with_unit(figure.reach, figure.kind)}"
                 rows.append(Measured(name=figure.name, what=figure.what, against=figure.against, reach=reach))
+        cases.close()
 
     cpus = len(os.sched_getaffinity(0))
     print(f"Python {platform.python_version()}, {cpus} CPUs, load {os.getloadavg()[0]:.1f}, {given.runs} pairs each")

@@ -20,6 +20,10 @@ _MEANINGS = {
     "cannot start any token": ("no value begins with this character", "quote the value"),
     "expected '-' indicator": ("an item of the list is expected here", "begin it with `- `, or check the indentation"),
     "expected key": ("a key is expected here", "check the indentation and the quotes"),
+    "maximum nesting depth": (
+        "this is nested more deeply or repeated more often than any cube needs",
+        "check the brackets",
+    ),
     "block sequence entries": ("a list cannot begin here", "begin it on a line of its own, or write [a, b]"),
 }
 """By a part of libyaml's words: the message and the hint."""

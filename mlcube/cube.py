@@ -86,6 +86,8 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What must be free where the workspace lies."""
     host_memory_bytes: int | None = None
     """What the machine must have; no limit."""
+    nodes: int | None = None
+    """On how many nodes it starts at once, if that is more than one. The other amounts are those of each node."""
     timeout_seconds: float | None = None
 
 

@@ -88,6 +88,14 @@ class ResourcesFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     disk: Annotated[Size | None, Meta(description="What must be free where the workspace lies.", examples=["50GB"])] = (
         None
     )
+    nodes: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="On how many nodes it starts at once, each time with all of the above; `CUBE_RANK` tells which "
+            "it is. By default one.",
+            examples=[2],
+        ),
+    ] = None
     time_limit: Annotated[
         int | float | str | None,
         Meta(description="When it is stopped: seconds, `90s`, `2h30m` or `HH:MM:SS`.", examples=["2h"]),

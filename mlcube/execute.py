@@ -61,8 +61,10 @@ class Execution:
         report: Callable[[str], None] = lambda _message: None,
         begun: Callable[[int], None] = lambda _process: None,
         ended: Callable[[int], None] = lambda _status: None,
+        bringing: Callable[[int], None] = lambda _number: None,
     ) -> None:
-        """`begun` is told the number of each process that a step starts, `ended` the status of the task."""
+        """`begun` is told the number of each process that a step starts, `ended` the status of the task, and `bringing`
+        how many of the steps after the task have been performed."""
         self.seconds: float | None = None
         """How long the task ran; None: it did not."""
         self.answers: dict[tuple[str, ...], Answer] = {}
@@ -79,6 +81,7 @@ class Execution:
         self._report = report
         self._begun = begun
         self._ended = ended
+        self._bringing = bringing
         self._ending = False
         self._settling = False
         self._stopping = Stopping(signals, lambda command: start(command, self._log, self._secrets, None))
@@ -110,7 +113,10 @@ class Execution:
             status = self._whole_task(plan, timeout_seconds, started)
             self._ended(status)
             if status == 0:
-                self._steps(plan.after, CubeError)
+                for number, step in enumerate(plan.after):
+                    self._bringing(number)
+                    self._steps((step,), CubeError)
+                self._bringing(len(plan.after))
                 succeeded = True
             else:
                 self._diagnose(plan, status)
@@ -290,7 +296,11 @@ class Execution:
         """The step's status. A signal stops it; while cleaning up, a signal skips it."""
         try:
             self._begun(child.process.pid)
-            if attend(child, signals=self._signals) == "signal":
+            came = attend(child, signals=self._signals)
+            if came == "signal" and self._ending and len(self._signals.received) == 1:
+                # Nobody knew that all was over but this; whoever is impatient says so again.
+                came = attend(child, signals=self._signals)
+            if came == "signal":
                 if not self._ending:
                     child.impatient = True
                     child.signal(self._signals.received[-1])

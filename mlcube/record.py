@@ -14,6 +14,7 @@ from mlcube.plan import Plan
 
 __all__ = [
     "BEGUN",
+    "Attempt",
     "CubeIdentity",
     "HostDescription",
     "ImageIdentity",
@@ -111,6 +112,14 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     files: Annotated[int | None, Meta(description="How many files.")] = None
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of several attempts, where the user allowed more than one."""
+
+    number: Annotated[int, Meta(description="From 1.")]
+    most: Annotated[int, Meta(description="How many there may be: one, and as many as `--retries` says.")]
+    previous: Annotated[str | None, Meta(description="The run of the attempt before, whose task failed.")] = None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a run. No secret is in it."""
 
@@ -120,6 +129,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     task: Annotated[str, Meta(description="The task's name.")]
     platform: Annotated[PlatformIdentity, Meta(description="Where it was run.")]
     invocation: Annotated[dict[str, Any], Meta(description="The task bound to arguments, paths and needs.")]
+    attempt: Annotated[Attempt | None, Meta(description="Of `--retries`. Null where a failure would be final.")] = None
     plan: Annotated[
         dict[str, Any], Meta(description="The steps, as `prepare` and `run`; empty if there was none.")
     ] = {}
@@ -189,7 +199,15 @@ class RunDirectory:
         over = record.status != "running"
         self.write("record.json", record, durable=over)
         if over:
-            for name in ("holder.json", "step.json", "task.json", "remaining.json", "ended.json", BEGUN):
+            for name in (
+                "holder.json",
+                "step.json",
+                "task.json",
+                "remaining.json",
+                "ended.json",
+                "brought.json",
+                BEGUN,
+            ):
                 if os.path.exists(os.path.join(self.path, name)):
                     os.unlink(os.path.join(self.path, name))
             _remove_tree(os.path.join(self.path, "job"))

@@ -34,6 +34,7 @@ ORDER = ("docker", "podman", "singularity", "sandbox", "local")
 
 _BUILT_IN = {
     "docker": "mlcube_runners.docker:DockerRunner",
+    "kubernetes": "mlcube_runners.kubernetes:KubernetesRunner",
     "local": "mlcube_runners.local:LocalRunner",
     "podman": "mlcube_runners.podman:PodmanRunner",
     "sandbox": "mlcube_runners.sandbox:SandboxRunner",

@@ -66,6 +66,7 @@ def run_task(
     *,
     secrets: Mapping[str, str],
     wait_seconds: float | None = None,
+    attempt: record.Attempt | None = None,
     stdout: int = 1,
     stderr: int = 2,
     report: Callable[[str], None] = lambda _message: None,
@@ -80,7 +81,7 @@ def run_task(
     """
     _settle(platform.name, report)
     with catching() as signals:
-        run = _begun(invocation, platform, cube, signals)
+        run = _begun(invocation, platform, cube, signals, attempt)
         try:
             whole = _with_values(invocation, secrets)
             run.perform(platform.runner, whole, secrets, wait_seconds, stdout, stderr, report, left)
@@ -132,13 +133,16 @@ def _settle(platform: str, report: Callable[[str], None]) -> None:
         report(f"run {run_id} is settled")
 
 
-def _begun(invocation: Invocation, platform: "Platform", cube: Cube, signals: Signals) -> "_Run":
+def _begun(
+    invocation: Invocation, platform: "Platform", cube: Cube, signals: Signals, attempt: record.Attempt | None
+) -> "_Run":
     directory = RunDirectory(invocation.run_id)
     directory.create()
     found = Record(
         id=invocation.run_id,
         cube=record.CubeIdentity(name=cube.name, version=cube.version, file=cube.file, digest=cube.digest),
         task=invocation.task,
+        attempt=attempt,
         platform=record.PlatformIdentity(name=platform.name, runner=platform.runner_name),
         invocation=invocation.as_json(),
         image=record.ImageIdentity(reference=invocation.image) if invocation.image else None,
@@ -216,7 +220,10 @@ class _Run:
         self.directory.end_processes("step.json", "task.json")
         run = (self.directory.read("plan.json", Plans) or Plans()).run
         status = self.directory.read("ended.json", int)
-        run = msgspec.structs.replace(run, steps=(), **({} if status is None else {"task": ended(status)}))
+        brought = self.directory.read("brought.json", int) or 0
+        run = msgspec.structs.replace(run, steps=(), after=run.after[brought:])
+        if status is not None:
+            run = msgspec.structs.replace(run, task=ended(status))
         if status is None and os.path.exists(self.directory.log):  # the job tells all of it once more
             os.truncate(self.directory.log, 0)
         if remaining.timeout_seconds is not None:
@@ -226,15 +233,21 @@ class _Run:
         paths = [output.path for output in remaining.outputs]
         held = holding(self.record.id, self.record.task, paths, report=report, pause=self.signals.pause)
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        with self._execution(nowhere, nowhere, secrets, report, lasts=True) as execution, held:
+        with self._execution(nowhere, nowhere, secrets, report, lasts=True, brought=brought) as execution, held:
             self._task(execution, run, remaining, None, report)
 
     def _execution(
-        self, stdout: int, stderr: int, secrets: Mapping[str, str], report: Callable[[str], None], *, lasts: bool
-    ) -> Execution:
+        self, stdout: int, stderr: int, secrets: Mapping[str, str], report: Callable[[str], None], *, lasts: bool,
+        brought: int = 0,
+    ) -> Execution:  # fmt: skip
+        def bringing(number: int) -> None:
+            """What has been brought to its place is not looked for where it was."""
+            self.directory.write("brought.json", brought + number)
+
+        noted = {"ended": self._ended, "bringing": bringing} if lasts else {}
         return Execution(
             signals=self.signals, log=self.directory.log, stdout=stdout, stderr=stderr, secrets=secrets, report=report,
-            begun=self._begun, ended=self._ended if lasts else lambda _status: None,
+            begun=self._begun, **noted,
         )  # fmt: skip
 
     def _task(

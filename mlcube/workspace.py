@@ -178,7 +178,8 @@ def _move(output: Parameter, written: str) -> tuple[Step, ...]:
     return (
         Unless(probe=command("test", "!", "-L", output.path), steps=(fail,)),
         Unless(probe=command("test", "!", "-e", output.path), steps=(not_a_file,)),
-        command("mv", "-f", "--", written, output.path),
+        # It is in its place already where the run was killed at this step, and is taken up.
+        Unless(probe=command("test", "!", "-e", written), steps=(command("mv", "-f", "--", written, output.path),)),
     )
 
 

@@ -17,6 +17,12 @@ BASE_IMAGE = os.environ.get("CUBE_TEST_IMAGE", "python:3.11-slim")
 REQUIRED = tuple(name for name in os.environ.get("CUBE_REQUIRE_ENGINES", "").split(",") if name)
 SSH_CONFIG = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/ssh/config"
 """Leads to `engine-host`, the server of `tests/engines/sshd.sh`."""
+PAIR = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/slurm-pair/slurm.conf"
+"""Leads to the two nodes of `tests/engines/slurm-pair.sh`."""
+KUBECONFIG = os.environ.get("CUBE_TEST_KUBECONFIG") or (
+    f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/kubernetes/kubeconfig"
+)
+"""Leads to the cluster of `tests/engines/kubernetes.sh`."""
 _HOME = os.path.expanduser("~")
 
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -72,8 +78,12 @@ def absence(engine: str) -> str | None:
             return _absence_of_podman()
         case "slurm":
             return None if _succeeds("sinfo") else "no Slurm answers"
+        case "slurm-pair":
+            return None if _succeeds("env", f"SLURM_CONF={PAIR}", "sinfo") else "no Slurm of two nodes answers"
         case "registry":
             return None if _succeeds("curl", "-fsS", "http://127.0.0.1:5000/v2/") else "no registry answers"
+        case "kubernetes":
+            return None if _succeeds("kubectl", f"--kubeconfig={KUBECONFIG}", "version") else "no cluster answers"
         case "ssh":
             reached = _succeeds("ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "engine-host", "true")
             return None if reached else "no SSH server of tests/engines/sshd.sh answers"

@@ -25,6 +25,7 @@ from mlcube.cli.arguments import (
 )
 from mlcube.cli.declared import option
 from mlcube.cli.dry_run import print_plans
+from mlcube.cli.leaving import can_be_left, leavable
 from mlcube.cli.settling import settle_killed
 from mlcube.cube import Cube
 from mlcube.errors import CubeError, MissingInput, Problem, UsageError, escaped
@@ -32,7 +33,7 @@ from mlcube.invocation import Invocation
 from mlcube.needs import Needs
 from mlcube.platforms import Choice, choose
 from mlcube.reading import read_cube
-from mlcube.record import Record, RunDirectory, new_id
+from mlcube.record import Attempt, Record, RunDirectory, new_id
 from mlcube.settings import read_settings
 
 EXAMPLE = """\b
@@ -41,6 +42,8 @@ Examples:
   cube run --task train --platform docker --gpus all epochs=5
   cube run --task train --dry-run > train.sh
 """
+
+_MOST_RETRIES = 1000
 
 Gpus = Annotated[str | None, option("--gpus", metavar="GPUS", help="how many, `all`, or device=0,1")]
 Memory = Annotated[str | None, option("--memory", metavar="SIZE", help="limit, as 8GiB")]
@@ -56,6 +59,7 @@ Secret = Annotated[
     option("--secret", metavar="NAME=FILE", help="where a secret lies; else the variable of its name"),
 ]
 Wait = Annotated[str | None, option("--wait", metavar="TIME", help="wait that long for outputs in use, as 10m")]
+Retries = Annotated[str | None, option("--retries", metavar="N", help="how often a task that fails is run again")]
 Detach = Annotated[bool, option("--detach", help="print the run's id and leave it to go on; see `cube wait`")]
 DryRun = Annotated[bool, option("--dry-run", help="print the plan as a script (or JSON) and run nothing")]
 
@@ -78,6 +82,7 @@ def command(
     mount: Mount = None,
     secret: Secret = None,
     wait: Wait = None,
+    retries: Retries = None,
     detach: Detach = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -111,14 +116,19 @@ def command(
         options=of_runner,
     )
     invocations = request.invocations(dry_run)
-    wait_seconds = _seconds(wait)
+    wait_seconds, attempts = _seconds(wait), _attempts(retries, detach)
     console.warnings(tuple(dict.fromkeys(warning for each in invocations for warning in each.warnings)))
     if dry_run:
         return print_plans(cube, invocations, request.choice(*invocations, rehearsal=True), as_json, secret)
     values = _secrets(request, invocations, secret)
     if detach:
         return _detach(request, invocations, request.choice(*invocations), values, wait_seconds, as_json)
-    return _run(request, invocations[0], request.choice(*invocations), values, wait_seconds, as_json)
+    choice = request.choice(*invocations)
+    if can_be_left():
+        return leavable(
+            lambda begun: _run(request, invocations[0], choice, values, wait_seconds, attempts, as_json, begun)
+        )
+    return _run(request, invocations[0], choice, values, wait_seconds, attempts, as_json)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +193,9 @@ def _run(
     choice: Choice,
     values: Mapping[str, str],
     wait_seconds: float | None,
+    attempts: int,
     as_json: bool,
+    begun: Callable[[str], None] | None = None,
 ) -> int:
     from mlcube.running import run_task
 
@@ -192,21 +204,30 @@ def _run(
     settle_killed()
     try:
         for name in request.tasks:
-            # bound again: tasks before it have changed the workspace
-            invocation = request.invocation(name) if records else first
-            console.note(f"running task {name} on {choice.platform.name}")
-            record = run_task(
-                invocation,
-                choice.platform,
-                request.cube,
-                secrets={secret.name: values[secret.name] for secret in invocation.secrets if secret.name in values},
-                wait_seconds=wait_seconds,
-                stdout=2 if as_json else 1,
-                stderr=2,
-                report=console.note,
-            )
-            records.append(record)
-            if status := _summarize(record, invocation):
+            attempt = Attempt(number=1, most=attempts) if attempts > 1 else None
+            while True:
+                # bound again: tasks before it have changed the workspace
+                invocation = request.invocation(name) if records else first
+                console.note(_beginning(name, choice, attempt, begun))
+                if begun:
+                    begun(invocation.run_id)
+                record = run_task(
+                    invocation,
+                    choice.platform,
+                    request.cube,
+                    secrets={each.name: values[each.name] for each in invocation.secrets if each.name in values},
+                    wait_seconds=wait_seconds,
+                    attempt=attempt,
+                    stdout=2 if as_json else 1,
+                    stderr=2,
+                    report=console.note,
+                )
+                records.append(record)
+                status = _summarize(record, invocation)
+                if not status or attempt is None or attempt.number == attempt.most:
+                    break
+                attempt = msgspec.structs.replace(attempt, number=attempt.number + 1, previous=record.id)
+            if status:
                 return status
     except CubeError as error:
         found["error"] = console.told(error)
@@ -218,6 +239,12 @@ def _run(
         if as_json:
             console.document(found)
     return 0
+
+
+def _beginning(task: str, choice: Choice, attempt: Attempt | None, begun: Callable[[str], None] | None) -> str:
+    counted = f", attempt {attempt.number} of {attempt.most}" if attempt else ""
+    key = r" (Ctrl-\ leaves it to go on)" if begun else ""
+    return f"running task {task} on {choice.platform.name}{counted}{key}"
 
 
 def _detach(
@@ -311,3 +338,15 @@ def _seconds(text: str | None) -> float | None:
         return duration(text)
     except ValueError as error:
         raise UsageError(f"`--wait` takes {error}") from None
+
+
+def _attempts(retries: str | None, detach: bool) -> int:
+    """How often a task may be started: once, and as often again as `--retries` says."""
+    if retries is None:
+        return 1
+    if not retries.isdecimal() or int(retries) > _MOST_RETRIES:
+        raise UsageError(f"`--retries` takes a number from 0 to {_MOST_RETRIES}, not `{retries}`", hint="--retries 2")
+    if detach and int(retries):
+        hint = "leave out `--detach` and press Ctrl-\\ once it runs, or: nohup cube run ... &"
+        raise UsageError("`--retries` needs somebody who sees to the run, and `--detach` leaves it", hint=hint)
+    return 1 + int(retries)

@@ -26,7 +26,7 @@ __all__ = ["MARK", "Carrier", "Seen"]
 
 MARK = "CUBE_CONFORMANCE_RUN"
 """A variable of every process that carries a run apart: what preparing has started is found by it."""
-_END_SECONDS = 30
+_END_SECONDS = 60
 _BETWEEN_SIGNALS_SECONDS = 0.7
 
 

@@ -18,12 +18,17 @@ __all__ = ["remains"]
 _LISTING = {
     "docker": ("docker", "ps", "--all", "--quiet", "--filter=label=io.mlcube.run={}"),
     "podman": ("podman", "ps", "--all", "--quiet", "--filter=label=io.mlcube.run={}"),
+    "kubectl": (
+        *("kubectl", "get", "jobs,pods,secrets", "--all-namespaces", "--output=name", "--ignore-not-found"),
+        "--selector=app.kubernetes.io/instance={}",
+    ),
     "squeue": ("squeue", "--noheader", "--name=cube-{}"),
 }
 """How to ask an engine, by the executable that a runner drives, for what it still has of a run."""
-_SLOW = {"squeue", "apptainer"}
-_SLOW_SECONDS = 5.0
-"""Slurm takes a moment to note that a job has ended, and what serves the files of a container to notice that it has."""
+_SLOW = {"squeue", "apptainer", "kubectl"}
+_SLOW_SECONDS = 30.0
+"""A cluster takes a moment to note that a job has ended, and what serves a container's files to notice that it has;
+longer on a machine that is busy with other tests."""
 
 
 def remains(invocation: Invocation, plan: Plan, executables: Collection[str], variables: Collection[str]) -> list[str]:

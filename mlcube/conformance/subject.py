@@ -25,6 +25,12 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         """What it drives, and what the runners in it drive."""
         return frozenset(name for runner in chain(self.runner) for name in runner.requires)
 
+    @property
+    def connecting_seconds(self) -> float:
+        """What ending a task in order may take beyond the task's own time: each connection to a cluster costs, and more
+        so on a machine that is busy with other tests."""
+        return 20.0 if "kubectl" in self.executables else 0.0
+
     def poor_host(self) -> Host:
         """The host on which it cannot be used."""
         return self.poor if self.poor is not None else self.answered(Answer(127, "", "sh: 1: not found"))

@@ -98,4 +98,6 @@ def resources(report: Report, base: dict[str, Any], written: ResourcesFile, task
             result[field] = read(value)
         except ValueError as error:
             report.error(f"`{key}` must be {error}", "tasks", task, "resources", key)
+    if written.nodes is not None and written.nodes > 1:  # one is what nothing means
+        result["nodes"] = written.nodes
     return Resources(**result)

@@ -8,7 +8,7 @@ import msgspec
 from mlcube.plan import Command, Pipe, SecretText
 from mlcube_runners._staging import Parcel
 
-__all__ = ["KILLED", "LOST", "Connection", "control_directory"]
+__all__ = ["KILLED", "LOST", "PACK", "Connection", "control_directory", "packing"]
 
 LOST = (255,)
 """The status of `ssh` when there is no connection."""
@@ -28,7 +28,7 @@ _RSYNC_WITH_LIST = '{ exec 9<&0 <&8 8<&-; exec rsync "$@"; }'
 
 _EMPTY_ARCHIVE = "head -c 1024 /dev/zero"
 
-_PACK = """\
+PACK = """\
 follow=$1 && cd "$2" && shift 2
 for name do shift; [ ! -e "$name" ] || set -- "$@" "./$name"; done
 if [ "$follow" = -h ]; then exec tar -chf - "$@"; else exec tar -cf - "$@"; fi
@@ -109,7 +109,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
                 return whole
             names = Command(argv=("printf", r"%s\0", *parcel.names))
             return Pipe(source=names, target=msgspec.structs.replace(whole, transient=()), transient=whole.transient)
-        some = ("sh", "-c", _PACK, "sh", "-h" if parcel.follow else "", parcel.source, *parcel.names)
+        some = ("sh", "-c", PACK, "sh", "-h" if parcel.follow else "", parcel.source, *parcel.names)
         packed = Command(argv=some if parcel.names else ("tar", "-C", parcel.source, "-cf", "-", "."))
         unpack = Command(argv=self.ssh("tar", "-C", parcel.target, "-xof", "-"))
         return Pipe(source=packed, target=unpack, transient=LOST)
@@ -125,7 +125,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             ends = (f"{self._in_address}:{parcel.target}/", f"{parcel.source}/")
             return self._rsync("--partial-dir=.cube-partial", *names, *ends)
         # Some archives one after the other, where the names are too many for one command.
-        packed = Command(argv=self.ssh("sh", "-c", _packing(parcel)))
+        packed = Command(argv=self.ssh("sh", "-c", packing(parcel)))
         unpack = Command(argv=("tar", "-C", parcel.source, "--ignore-zeros", "-xof", "-"))
         return Pipe(source=packed, target=unpack, transient=LOST)
 
@@ -162,7 +162,7 @@ def _listing(parcel: Parcel) -> str:
     return f"{enter} && find . -mindepth 1 -maxdepth 1 -print0"
 
 
-def _packing(parcel: Parcel) -> str:
+def packing(parcel: Parcel) -> str:
     """Prints an archive of what comes back, with what every tar knows; an empty one where there is nothing."""
     enter = f"cd {shlex.quote(parcel.target)}"
     if parcel.back:

@@ -87,6 +87,7 @@ name_answer() {
 }
 
 # One question for all jobs of the user: the answer lies where all of them find it, and is asked for ever more rarely.
+# While one asks, the others do without: what nobody knows is not the end of a job.
 ask_queue() {
   name_answer
   now=$(date +%s)
@@ -94,11 +95,17 @@ ask_queue() {
   [ ! -r "$answer" ] || read -r asked <"$answer"
   case $asked in '' | *[!0-9]*) asked=0 ;; esac
   if [ $((now - asked)) -ge "$1" ] || [ "$asked" -gt "$now" ] || [ "$asked" -le "$(sed -n 2p job.number)" ]; then
-    queue=$(squeue -h -u "$(id -un)" -o '%A %T' 2>/dev/null) || return 1
     mkdir -p "${answer%/*}" 2>/dev/null
+    [ -z "$(find "$answer.asking" -prune -mmin +1 2>/dev/null)" ] || rmdir "$answer.asking" 2>/dev/null
+    mkdir "$answer.asking" 2>/dev/null || [ ! -d "$answer.asking" ] || return 1
+    queue=$(squeue -h -u "$(id -un)" -o '%A %T' 2>/dev/null) || {
+      rmdir "$answer.asking" 2>/dev/null
+      return 1
+    }
     # An answer that cannot be kept is an answer.
     { printf '%s\n' "$now" "$queue" >"$answer.$$" && mv "$answer.$$" "$answer"; } 2>/dev/null ||
       rm -f "$answer.$$"
+    rmdir "$answer.asking" 2>/dev/null || :
   else
     queue=$(sed 1d "$answer")
   fi
@@ -107,6 +114,12 @@ ask_queue() {
 alive() {
   [ "$(date +%s)" -ge "${next:-0}" ] || return 0
   [ -s job.number ] || return 1
+  # Of a job that is a second old, no answer can be told from one that came before it.
+  submitted=$(sed -n 2p job.number)
+  if [ "$(date +%s)" -le "$((${submitted:-0} + 1))" ]; then
+    next=$((submitted + 2))
+    return 0
+  fi
   interval=$((${interval:-1} * 3 / 2 + 1))
   [ $interval -le 30 ] || interval=30
   next=$(($(date +%s) + interval))

@@ -14,6 +14,7 @@ from mlcube_runners._docker_host import docker_facts, unusable
 from mlcube_runners._docker_needs import gpu_arguments, lacking
 from mlcube_runners._image_build import build_steps, clean_steps, image_lock, parse_identity
 from mlcube_runners._image_transfer import image_transfer
+from mlcube_runners._ranks import one_node_only
 
 if TYPE_CHECKING:
     from mlcube.checking import Check
@@ -53,7 +54,7 @@ class DockerRunner(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What the daemon could not enforce or provide."""
-        return container.image_problem(invocation) or lacking(invocation, host)
+        return container.image_problem(invocation) or one_node_only(invocation) or lacking(invocation, host)
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         """Pull or build the image when it is not there."""

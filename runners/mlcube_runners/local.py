@@ -12,6 +12,7 @@ from mlcube.runner import Answer, Fact, Host
 from mlcube_runners import _environment
 from mlcube_runners._environment import VirtualEnvironment
 from mlcube_runners._places import host_path, host_text, places
+from mlcube_runners._ranks import one_node_only
 
 if TYPE_CHECKING:
     from mlcube.checking import Check
@@ -74,7 +75,7 @@ class LocalRunner(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What needs a container, and what a plain process cannot be held to."""
-        if problem := _needs_container(invocation) or _unlimited(invocation):
+        if problem := _needs_container(invocation) or one_node_only(invocation) or _unlimited(invocation):
             return problem
         try:
             self._environment(invocation, host)

@@ -14,6 +14,7 @@ from mlcube_runners._image_build import PODMAN_BUILD, build_steps, clean_steps, 
 from mlcube_runners._image_transfer import image_transfer
 from mlcube_runners._podman_host import podman_facts, unusable
 from mlcube_runners._podman_needs import gpu_arguments, lacking
+from mlcube_runners._ranks import one_node_only
 
 if TYPE_CHECKING:
     from mlcube.checking import Check
@@ -59,7 +60,7 @@ class PodmanRunner(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What Podman could not enforce or provide."""
-        return container.image_problem(invocation) or lacking(invocation, host)
+        return container.image_problem(invocation) or one_node_only(invocation) or lacking(invocation, host)
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         """Pull or build the image when it is not there."""

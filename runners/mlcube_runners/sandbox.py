@@ -14,6 +14,7 @@ from mlcube_runners import _container as container
 from mlcube_runners import _sandbox_images as images
 from mlcube_runners._caller import caller_fact
 from mlcube_runners._image_build import parse_identity
+from mlcube_runners._ranks import one_node_only
 from mlcube_runners._sandbox_host import NAMESPACES, sandbox_facts, sources_fact, unusable
 from mlcube_runners._sandbox_transfer import sandbox_transfer
 
@@ -73,6 +74,7 @@ class SandboxRunner(msgspec.Struct, frozen=True, kw_only=True):
         """What no sandbox gives: limits that need cgroups, GPUs, other users, and images that nobody can build."""
         return (
             container.image_problem(invocation)
+            or one_node_only(invocation)
             or _ungranted(invocation)
             or self._no_network(invocation, host)
             or _no_shared_memory(invocation, host)

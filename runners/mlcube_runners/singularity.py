@@ -11,6 +11,7 @@ from mlcube.plan import Command, Plan, command
 from mlcube.runner import Answer, Fact, Host, Transfer
 from mlcube_runners import _singularity_needs as needs
 from mlcube_runners._mounts import mount_argument
+from mlcube_runners._ranks import one_node_only
 from mlcube_runners._singularity_cache import ENVIRONMENT, Cache, Image
 from mlcube_runners._singularity_host import facts, facts_here, unusable
 from mlcube_runners._singularity_images import find_image, source_mount
@@ -86,7 +87,7 @@ class SingularityRunner(msgspec.Struct, frozen=True, kw_only=True):
             self._image(invocation, host)
         except Refused as refused:
             return refused.problems[0].message, refused.hint or ""
-        return needs.lacking(invocation, host)
+        return one_node_only(invocation) or needs.lacking(invocation, host)
 
     def prepare(self, invocation: Invocation, host: Host) -> Plan:
         """Convert the image into a SIF file, unless that is there."""

@@ -15,6 +15,7 @@ from mlcube.job import JOB, task_script, write_secrets
 from mlcube.plan import Command, Diagnosis, Job, Plan, Step, WriteFile, command
 from mlcube.runner import Answer, Fact, Host, Runner, Transfer, Transferring, chain
 from mlcube_runners._slurm_job import SCHEDULER
+from mlcube_runners._slurm_ranks import diagnoses_of_ranks, files_of_ranks, for_ranks
 
 if TYPE_CHECKING:
     from mlcube.checking import Check
@@ -42,7 +43,10 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
     time: Annotated[str | None, msgspec.Meta(description="The job's time limit in Slurm's words: `\"4:00:00\"`.")] = (
         None
     )
-    nodes: Annotated[int | None, msgspec.Meta(description="How many nodes; the task starts on the first.")] = None
+    nodes: Annotated[
+        int | None,
+        msgspec.Meta(description="How many nodes a job gets; a task that asks for none itself starts on the first."),
+    ] = None
     gres: Annotated[str | None, msgspec.Meta(description="Generic resources, as in `gpu:a100`.")] = None
     modules: Annotated[
         tuple[str, ...], msgspec.Meta(description="Environment modules to load before the task, as in `[apptainer]`.")
@@ -82,7 +86,8 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
     def refuses(self, invocation: Invocation, host: Host) -> tuple[str, str] | None:
         """What neither Slurm nor the inner runner can honour."""
         return (
-            _gpu_problem(invocation, host)
+            self._nodes_problem(invocation)
+            or _gpu_problem(invocation, host)
             or _memory_problem(invocation, host)
             or self.inner.refuses(self._inside(invocation, host), host)
         )
@@ -100,8 +105,9 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
         if refusal := self.refuses(invocation, host):
             raise Refused(refusal[0], hint=refusal[1])
         directory = self._directory(invocation)
-        inside = self._inside(invocation, host)
-        inner = self.inner.run(inside, host)
+        inside, nodes = self._inside(invocation, host), invocation.resources.nodes
+        ranked = for_ranks(inside, nodes, directory) if nodes else inside
+        inner = self.inner.run(ranked, host)
         job = f"{directory}/job"
         limit = invocation.resources.timeout_seconds
         files = {
@@ -109,12 +115,16 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
             "scheduler": SCHEDULER,
             "name": f"cube-{invocation.run_id}",
             "cluster": str((host.get("slurm") or {}).get("cluster") or ""),
-            "task": task_script(inner, directory, inside),
             "batch": self._batch(directory),
             "submit": self._submit(invocation, directory),
             **({"limit": f"{limit:f}".rstrip("0").rstrip(".") + "\n"} if limit else {}),
-            **({"kill": inner.kill.script()} if inner.kill else {}),
         }
+        if nodes:
+            files |= files_of_ranks(inside, ranked, inner, directory, cpus=invocation.resources.cpus)
+        else:
+            files["task"] = task_script(inner, directory, inside)
+            files |= {"kill": inner.kill.script()} if inner.kill else {}
+        reasons = diagnoses_of_ranks(inner, directory) if nodes else _kept(inner, directory)
         secrets = tuple(write_secrets(inside, directory))
         private = dict.fromkeys(step.path.rpartition("/")[0] for step in secrets)
         steps: list[Step] = [
@@ -137,7 +147,7 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
                 status=command("sh", job, "status"),
                 timed=limit is not None,
             ),
-            diagnoses=(*_kept(inner, directory), *_endings(invocation, directory)),
+            diagnoses=(*reasons, *_endings(invocation, directory)),
             stop=command("sh", job, "stop", quiet=True),
             kill=command("sh", job, "kill", quiet=True),
             always=(command("rm", "-rf", "--", directory),),
@@ -175,12 +185,22 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
 
         return self.inner.sources(invocation, host) if isinstance(self.inner, Checking) else ()
 
+    def _nodes_problem(self, invocation: Invocation) -> tuple[str, str] | None:
+        """The platform's own number is for tasks that start on one node and see to the others themselves."""
+        nodes = invocation.resources.nodes
+        if nodes is None or self.nodes in (None, nodes):
+            return None
+        message = f"task `{invocation.task}` asks for {nodes} nodes, and the platform's `nodes` says {self.nodes}"
+        return message, f"leave `nodes` out of the platform, or say `nodes: {nodes}`"
+
     def _directory(self, invocation: Invocation) -> str:
         return f"{self.root}/runs/{invocation.run_id}" if self.root else f"{invocation.scratch}.job"
 
     def _inside(self, invocation: Invocation, host: Host) -> Invocation:
         """As the inner runner gets it: without the limits that Slurm enforces and the inner runner would refuse."""
         replace = msgspec.structs.replace
+        if invocation.resources.nodes:  # on each of them it is one task
+            invocation = replace(invocation, resources=replace(invocation.resources, nodes=None))
         if self.root:
             invocation = replace(invocation, scratch=f"{self._directory(invocation)}/scratch")
         slurm = host.get("slurm") or {}
@@ -204,7 +224,7 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
         return f"exec {shlex.join(argv)}\n"
 
     def _arguments(self, invocation: Invocation) -> Iterator[str]:
-        yield from ("--parsable", "--no-requeue", "--ntasks=1", "--chdir=/")
+        yield from ("--parsable", "--no-requeue", f"--ntasks={invocation.resources.nodes or 1}", "--chdir=/")
         yield f"--job-name=cube-{invocation.run_id}"
         yield from ("--output=/dev/null", "--error=/dev/null")  # the job writes its own, under names without patterns
         yield from self._options(invocation.resources)
@@ -213,8 +233,10 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("partition", "account", "qos"):
             if value := getattr(self, name):
                 yield f"--{name}={value}"
-        if self.nodes:
-            yield f"--nodes={self.nodes}"
+        if nodes := resources.nodes or self.nodes:
+            yield f"--nodes={nodes}"
+        if resources.nodes:
+            yield "--ntasks-per-node=1"
         yield from _needs(resources, self.gres, self.time)
 
     def _batch(self, directory: str) -> str:

@@ -267,7 +267,7 @@ def test_after_a_restart_of_the_machine_it_is_said_that_the_task_is_gone(site: S
     site.started(run_id)
     site.kill(run_id)
     job = site.run(run_id) / "job"
-    for name in ("process", "runner"):
+    for name in ("runner", "process"):  # in this order: the one would tell how the other ended
         number = int((job / name).read_text().split()[0])
         os.killpg(number, signal.SIGKILL) if name == "process" else os.kill(number, signal.SIGKILL)
     waited = site.do("wait", run_id)

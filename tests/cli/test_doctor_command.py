@@ -80,7 +80,8 @@ def test_the_whole_site_is_looked_at_in_seconds_and_nothing_is_written(private_h
     assert done.returncode == 0, done.stdout
     assert time.monotonic() - begun < 20  # 3 on a machine that does nothing else
     assert "  yes        local " in done.stdout
-    assert {path.name for path in private_home.iterdir()} <= {".cache", ".docker", ".apptainer", ".config", ".local"}
+    of_engines = {".cache", ".docker", ".apptainer", ".config", ".local", ".kube"}
+    assert {path.name for path in private_home.iterdir()} <= of_engines
     assert not (private_home / ".local/state").exists()
 
 

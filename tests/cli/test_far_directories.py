@@ -124,6 +124,17 @@ def test_a_disk_that_the_task_fills_is_told_and_what_was_written_comes_back(smal
     assert not unsettled(small)
 
 
+def test_a_disk_that_the_task_of_a_detached_run_fills_is_told_by_whoever_comes_back(small: Far) -> None:
+    left = small.run("write", "--detach")
+    assert left.returncode == 0, left.stderr
+    done = small.command("wait", left.stdout.strip())
+    assert done.returncode == 1
+    assert f"the disk of `engine-host:{small.root}" in done.stderr
+    assert (small.cube / "workspace/out/first").read_text() == "kept"
+    assert small.remains() == []
+    assert not unsettled(small)
+
+
 def test_a_directory_that_has_gone_is_told_and_the_run_ends(far: Far) -> None:
     done = far.run("leave")
     assert done.returncode not in (0, 69)

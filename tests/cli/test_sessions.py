@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 SESSIONS = sorted((Path(__file__).parent / "sessions").glob("*.txt"))
-ENGINES = ("docker", "podman", "apptainer", "singularity", "bwrap")
+ENGINES = ("docker", "podman", "apptainer", "singularity", "bwrap", "kubectl")
 UPDATE = bool(os.environ.get("CUBE_UPDATE_SESSIONS"))
 
 

@@ -4,6 +4,7 @@ One test at a time, because they take all of the node and make each other's jobs
 """
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,10 @@ tasks:
       inputs: {do: {type: string, default: ''}}
       outputs: {out: {type: directory, default: out/}}
 """
+
+ENGINE = Path(__file__).parents[1] / "engines/slurm.sh"
+SECOND = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/slurm-second/slurm.conf"
+"""Leads to a further Slurm, whose controller may be restarted while other tests use the first."""
 
 ACT = """\
 import os, sys, time
@@ -66,6 +71,10 @@ class Cluster:
 
     def run(self, do: str, *words: str, options: str = "") -> tuple[int, str, str]:
         return ended(self.start(do, *words, options=options))
+
+    def cube_command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        argv = [sys.executable, "-m", "mlcube", *words]
+        return subprocess.run(argv, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
 
     def until(self, name: str) -> None:
         for _ in range(1200):
@@ -183,6 +192,37 @@ def test_a_job_that_waits_in_the_queue_leaves_it_when_it_is_interrupted(cluster:
     state = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, check=True).stdout
     assert "JobState=CANCELLED" in state
     assert not (cluster.cube / "workspace/out/begun").exists()
+
+
+@pytest.fixture
+def restart(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    """Restarts the controller, which nobody reaches for three seconds."""
+
+    def second(verb: str) -> None:
+        subprocess.run(["bash", str(ENGINE), "second", verb], check=True, capture_output=True, timeout=120)
+
+    second("up")
+    cluster.environment["SLURM_CONF"] = SECOND
+    yield lambda: second("restart")
+    second("down")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "and its cube is killed"])
+def test_a_detached_run_comes_to_its_end_although_the_controller_is_restarted(
+    cluster: Cluster, restart: Callable[[], None], killed: bool
+) -> None:
+    do = "print('started', flush=True); open(words['out'] + '/lines', 'a').write('x'); time.sleep(6); print('ended')"
+    status, run_id, errors = ended(cluster.start(do, "--detach"))
+    assert status == 0, errors
+    cluster.until("lines")
+    if killed:
+        (holder,) = cluster.place.glob(f"home/.local/state/mlcube/runs/{run_id.strip()}/holder.json")
+        os.kill(json.loads(holder.read_text())["pid"], signal.SIGKILL)
+    restart()
+    waited = cluster.cube_command("wait", run_id.strip())
+    assert waited.returncode == 0, waited.stderr
+    assert cluster.cube_command("logs", run_id.strip()).stdout == "started\nended\n"
+    assert (cluster.cube / "workspace/out/lines").read_text() == "x"
 
 
 def test_the_controller_is_asked_once_for_all_jobs(cluster: Cluster) -> None:

@@ -12,11 +12,11 @@ from mlcube.conformance import Subject
 from mlcube.conformance.fixtures import carrier, rendering
 from mlcube.runner import Runner, find
 from tests.conformance.hosts import capable
-from tests.conftest import SSH_CONFIG
+from tests.conftest import KUBECONFIG, SSH_CONFIG
 
 __all__ = ["carrier", "rendering"]  # the suite's own, for the tests of one engine
 
-RUNNERS = ("docker", "podman", "singularity", "sandbox", "local")
+RUNNERS = ("docker", "podman", "singularity", "sandbox", "local", "kubernetes")
 COMPOSITIONS = (
     "ssh(docker)", "ssh(podman)", "ssh(sandbox)", "ssh(local)", "slurm(local)", "slurm(docker)", "slurm(singularity)",
     "ssh(slurm(local))", "ssh(slurm(singularity))",
@@ -25,6 +25,12 @@ COMPOSITIONS = (
 
 SIF_CACHE = os.path.expanduser("~/.cache/mlcube-tests/images")
 """Images are converted once for all sessions of tests, which takes half a minute for each."""
+
+
+CLAIM = {"claim": "cube-tests", "claim_at": os.environ["CUBE_TEST_CLAIM"]} if "CUBE_TEST_CLAIM" in os.environ else {}
+"""Where `tests/engines/claim-as-user.sh` has made one."""
+
+os.environ["KUBECONFIG"] = KUBECONFIG  # of whoever looks what is left
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -56,6 +62,7 @@ def subject(runner_name: str, environments: Path) -> Subject:
 def _runner(name: str, environments: Path) -> Runner:
     outer, _, inner = name.partition("(")
     options: dict[str, Any] = {
+        "kubernetes": {"kubeconfig": KUBECONFIG, "registry": "127.0.0.1:5000", **CLAIM},
         "local": {"python": sys.executable, "environments": str(environments)},
         "singularity": {"cache": SIF_CACHE},
         "ssh": {"host": "engine-host", "config": SSH_CONFIG, "root": str(environments.parent / "far away")},

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.plans import (
     test_docker,
+    test_kubernetes,
     test_local_plans,
     test_podman,
     test_sandbox,
@@ -17,6 +18,7 @@ __all__ = ["capable"]
 
 _ENGINES: Mapping[str, Mapping[str, Any]] = {
     "docker": test_docker.HOST,
+    "kubernetes": test_kubernetes.HOST,
     "local": test_local_plans.WITH_UV,
     "podman": test_podman.HOST,
     "sandbox": test_sandbox.HOST,

@@ -6,16 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlcube.cube import Resources
+from mlcube.cube import Resources, Secret
 from mlcube.plan import Command, Plan, WriteFile
 from mlcube.runner import Answer
 from mlcube_runners.docker import DockerRunner
 from mlcube_runners.local import LocalRunner
+from mlcube_runners.singularity import SingularityRunner
 from mlcube_runners.slurm import SlurmRunner
 from mlcube_runners.ssh import SshRunner
 from tests.plans.test_docker import HOST as DOCKER_HOST
 from tests.plans.test_docker import hello
 from tests.plans.test_local_plans import WITH_UV, invocation
+from tests.plans.test_singularity_plans import HOST as SINGULARITY_HOST
 from tests.plans.test_ssh import NEAR
 
 ENFORCING = {"version": "22.05.8", "cluster": "test", "memory": True, "cpus": True}
@@ -49,6 +51,30 @@ def test_a_login_node_submits_it(golden: Callable[..., None]) -> None:
     login = SshRunner(host="hpc", inner=SlurmRunner(inner=DockerRunner(), root="/work/me"))
     there = {"root": "/work/me/cubes", "rsync": True, "facts": {**DOCKER_HOST, "slurm": ENFORCING}}
     golden("slurm/login.txt", run=login.run(hello(), {"near": NEAR, "far": there}))
+
+
+def test_a_task_on_several_nodes_starts_on_each_by_srun(golden: Callable[..., None]) -> None:
+    runner = SlurmRunner(inner=SingularityRunner(), root="/work/it's me")
+    several = hello(resources=Resources(nodes=2, cpus=3, gpus=1), secrets=(Secret(name="KEY", mount="/run/key"),))
+    plan = runner.run(several, {**SINGULARITY_HOST, "slurm": ENFORCING})
+    golden("slurm/nodes.txt", run=msgspec.structs.replace(plan, steps=tuple(map(_without_job, plan.steps))))
+
+
+def test_the_nodes_of_a_platform_and_of_a_task_must_agree() -> None:
+    several = invocation(resources=Resources(nodes=2))
+    assert msgspec.structs.replace(CLUSTER, nodes=None).refuses(several, host()) is None
+    assert msgspec.structs.replace(CLUSTER, nodes=2).refuses(several, host()) is None
+    assert CLUSTER.refuses(several, host()) == (
+        "task `train` asks for 2 nodes, and the platform's `nodes` says 1",
+        "leave `nodes` out of the platform, or say `nodes: 2`",
+    )
+    assert "--nodes=3 " in file(msgspec.structs.replace(CLUSTER, nodes=3).run(invocation(), host()), "submit")
+
+
+def _without_job(step: Any) -> Any:
+    """What is the same for every job is in another file."""
+    same = isinstance(step, WriteFile) and step.path.endswith(("/job", "/scheduler"))
+    return msgspec.structs.replace(step, text="...") if same else step
 
 
 @pytest.mark.parametrize(("printed", "most"), [("(null)\n", 0), ("gpu:2\n", 2), ("gpu:a100:4(S:0-1),x:9\ngpu\n", 4)])
@@ -94,15 +120,11 @@ def test_certain_gpus_are_refused_because_slurm_chooses() -> None:
 
 
 def test_a_secret_in_the_callers_environment_does_not_reach_slurm() -> None:
-    from mlcube.cube import Secret
-
     plan = CLUSTER.run(invocation(secrets=(Secret(name="TOKEN"),)), host())
     assert file(plan, "submit").startswith("exec env -u TOKEN sbatch ")
 
 
 def test_a_mounted_secret_lies_where_the_node_finds_it() -> None:
-    from mlcube.cube import Secret
-
     runner = SlurmRunner(inner=DockerRunner(), root="/shared")
     asked = hello(secrets=(Secret(name="KEY", mount="/run/key"),))
     plan = runner.run(asked, {**DOCKER_HOST, "slurm": ENFORCING})

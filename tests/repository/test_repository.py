@@ -158,7 +158,12 @@ def test_only_one_module_starts_processes_and_only_the_console_prints() -> None:
         if any(map(printing.match, calls)):
             prints.add(name)
     # A run that is left is performed by a copy of the process; the conformance suite sends signals to such as perform.
-    assert starts == {"mlcube/starting.py", "mlcube/cli/attending.py", "mlcube/conformance/carrier.py"}
+    assert starts == {
+        "mlcube/starting.py",
+        "mlcube/cli/attending.py",
+        "mlcube/cli/leaving.py",
+        "mlcube/conformance/carrier.py",
+    }
     assert prints == {"mlcube/cli/console.py"}
 
 
@@ -173,3 +178,10 @@ def test_what_the_demonstration_and_the_tutorial_create_is_none_of_the_repositor
     assert set(created) <= set(json.loads(excluded[1]))
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {f"/{name}/" for name in created} <= set(ignored)
+
+
+def test_no_file_keeps_the_marks_of_a_merge() -> None:
+    marks = re.compile(rb"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
+    assert [
+        str(path.relative_to(ROOT)) for path in tracked() if path.is_file() and marks.search(path.read_bytes())
+    ] == []

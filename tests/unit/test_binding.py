@@ -143,6 +143,13 @@ def test_the_digest_tells_apart_what_changes_the_task(root: Path, options: dict[
     assert bound(root, "prepare", **options).digest != bound(root, "prepare").digest
 
 
+def test_the_digest_tells_how_many_nodes_and_one_is_what_nothing_means(root: Path) -> None:
+    nodes = "tasks.prepare.resources.nodes"
+    plain, one, two, three = (bound(root, "prepare", *said) for said in ((), *((f"{nodes}={n}",) for n in (1, 2, 3))))
+    assert one.digest == plain.digest
+    assert len({plain.digest, two.digest, three.digest}) == 3
+
+
 def test_the_digest_follows_image_environment_and_entrypoint(root: Path) -> None:
     digests = {
         bound(root, "prepare", override).digest

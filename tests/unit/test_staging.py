@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlcube.invocation import Invocation, Mount, Parameter
-from mlcube_runners._connection import _packing
+from mlcube_runners._connection import packing
 from mlcube_runners._staging import Parcel, stage
 
 
@@ -36,7 +36,7 @@ def test_what_is_there_comes_back_without_rsync(tmp_path: Path, names: tuple[str
     for name in names:
         (there / name).write_text(name)
     parcel = Parcel(source=str(here), target=str(there), back=back)
-    archive = subprocess.run(["sh", "-c", _packing(parcel)], check=True, capture_output=True).stdout
+    archive = subprocess.run(["sh", "-c", packing(parcel)], check=True, capture_output=True).stdout
     subprocess.run(["tar", "-C", str(here), "--ignore-zeros", "-xof", "-"], input=archive, check=True)
     expected = {name for name in names if not back or name in back}
     assert {path.name: path.read_text() for path in here.iterdir()} == {name: name for name in expected}
@@ -49,6 +49,6 @@ def test_more_names_than_a_command_can_have_come_back(tmp_path: Path) -> None:
     for number in range(12_000):
         (there / f"{'x' * 200}{number}").touch()
     parcel = Parcel(source=str(here), target=str(there))
-    archive = subprocess.run(["sh", "-c", _packing(parcel)], check=True, capture_output=True).stdout
+    archive = subprocess.run(["sh", "-c", packing(parcel)], check=True, capture_output=True).stdout
     subprocess.run(["tar", "-C", str(here), "--ignore-zeros", "-xof", "-"], input=archive, check=True)
     assert len(os.listdir(here)) == 12_000

@@ -23,7 +23,7 @@ def test_12_a_signal_stops_the_task_and_nothing_is_left(carrier: Carrier, way: s
     invocation = carrier.invocation(do=STARTED + "import time; time.sleep(60)")
     status, seconds = carrier.stopped(invocation, number, way=way)
     assert status == 128 + number
-    assert seconds < GRACE_SECONDS
+    assert seconds < GRACE_SECONDS + carrier.subject.connecting_seconds
     assert carrier.remains(invocation) == []
 
 
@@ -50,7 +50,8 @@ def test_12_a_second_signal_forces_a_task_that_will_not_end(carrier: Carrier) ->
     invocation = carrier.invocation(do=do)
     status, seconds = carrier.stopped(invocation, signal.SIGINT, signal.SIGINT)
     assert status == 130
-    assert seconds < GRACE_SECONDS - 1, "the second signal must cut the grace short"
+    limit = GRACE_SECONDS - 1 + carrier.subject.connecting_seconds
+    assert seconds < limit, "the second signal must cut the grace short"
     assert carrier.remains(invocation) == []
 
 

@@ -22,6 +22,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "half a processor": {"resources": Resources(cpus=0.5)},
     "certain processors": {"resources": Resources(cpu_set="0")},
     "shared memory": {"resources": Resources(shared_memory_bytes=1 << 40)},  # a little is there unasked
+    "two nodes": {"resources": Resources(nodes=2)},
     "gpus": {"resources": Resources(gpus=1)},
     "a certain GPU": {"resources": Resources(gpus=("99",))},
     "no network": {"network": "none"},

@@ -135,9 +135,11 @@ def test_5_what_is_read_only_cannot_be_written(carrier: Carrier, place: str) -> 
 def test_6_outputs_belong_to_the_caller(carrier: Carrier) -> None:
     do = "os.makedirs(out + '/deep/er'); open(out + '/deep/er/f', 'w').write('x')"
     seen = carrier.perform(carrier.invocation(do=do))
-    assert (seen.user, seen.group) == (os.getuid(), os.getgid())
     for path in (carrier.out / "deep", carrier.out / "deep/er/f"):
         assert (path.stat().st_uid, path.stat().st_gid) == (os.getuid(), os.getgid())
+    if os.getuid() == 0 and seen.user != 0 and "kubectl" in carrier.subject.executables:
+        excepted("the task of root is nobody, because many clusters admit no root; what it wrote is root's")
+    assert (seen.user, seen.group) == (os.getuid(), os.getgid())
 
 
 def test_6_the_task_has_no_capability_that_opens_the_host(carrier: Carrier) -> None:
