@@ -4,13 +4,17 @@
 CubeError                    1
 ├── UsageError               2   a flag, a name or a value on the command line
 ├── InvalidFile              2   a cube, settings or container file: every problem of it at once
-├── MissingInput            66   a file or directory that a task needs is not there
+├── Damaged                 65   content is not what its digest says
+├── MissingInput            66   a file, directory or reference that is needed is not there
+├── Denied                  67   a registry refuses the login, or what was asked of it
+├── Unreachable             68   a registry, zoo or other host does not answer as it must, or may not be asked
 ├── EngineUnavailable       69   the engine is not installed, or does not answer
 ├── MissingOutput           73   a task succeeded, but an output that it declares is not there, or is something else
 ├── PreparationFailed       74   the image or environment could not be made available
 ├── Unwritten           74, 141  a result could not be written to stdout; 141 if its reader has gone, as by SIGPIPE
 ├── Busy                    75   another run holds what this one would write
 ├── Refused                 77   the platform cannot honour what was asked
+├── Untrusted               78   the trust policy forbids it
 ├── TimedOut               124   the task's time limit passed
 └── Interrupted          128+n   a signal stopped the run
 ```
@@ -25,6 +29,8 @@ import msgspec
 __all__ = [
     "Busy",
     "CubeError",
+    "Damaged",
+    "Denied",
     "EngineUnavailable",
     "Interrupted",
     "InvalidFile",
@@ -35,6 +41,8 @@ __all__ = [
     "Problem",
     "Refused",
     "TimedOut",
+    "Unreachable",
+    "Untrusted",
     "Unwritten",
     "UsageError",
     "did_you_mean",
@@ -124,10 +132,28 @@ class InvalidFile(CubeError):
         self.problems = problems
 
 
+class Damaged(CubeError):
+    """Content is not what its digest says: it was changed, cut or mixed up on the way, or where it lay."""
+
+    status = 65
+
+
 class MissingInput(CubeError):
-    """A file or directory that a task needs is not there."""
+    """A file or directory that a task needs is not there, or a reference leads to nothing."""
 
     status = 66
+
+
+class Denied(CubeError):
+    """A registry refuses the login, or what was asked of it."""
+
+    status = 67
+
+
+class Unreachable(CubeError):
+    """A registry, zoo or other host does not answer as it must, or may not be asked because of `--offline`."""
+
+    status = 68
 
 
 class EngineUnavailable(CubeError):
@@ -169,6 +195,12 @@ class Refused(CubeError):
     """The platform cannot honour what was asked; nothing was run with less."""
 
     status = 77
+
+
+class Untrusted(CubeError):
+    """The trust policy of this machine forbids it; nothing of it was run."""
+
+    status = 78
 
 
 class TimedOut(CubeError):
