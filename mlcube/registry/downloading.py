@@ -105,9 +105,7 @@ class _Download:
             try:
                 self._attempt(patience)
             except Passing as fault:
-                if self._got > before:
-                    patience.progressed()
-                patience.wait(fault, self._what)
+                patience.wait(fault, self._what, self._got - before)
 
     def _is_right(self) -> bool:
         return f"sha256:{self._hash.hexdigest()}" == self._descriptor.digest

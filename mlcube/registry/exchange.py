@@ -48,6 +48,8 @@ class Exchange:
         self._connections = Connections(limits, self.check, f"cube/{__version__}")
         self._authentication = Authentication(repository.host, repository.name, self._ask)
         self._said = False
+        self._spoke = False
+        """Whether the registry has answered as one that is spoken to rightly."""
 
     @property
     def host(self) -> str:
@@ -152,6 +154,7 @@ class Exchange:
                 answer.close()
                 url = f"https{url[4:]}"
                 continue
+            self._spoke = True
             if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return answer
             target = self.checked(url, answer.header("Location"), what)
@@ -190,7 +193,7 @@ class Exchange:
 
     def _wants_tls(self, answer: Answer, url: str) -> bool:
         """Whether a registry that may be spoken to without TLS has TLS all the same."""
-        if not url.startswith("http:") or not self._own(url):
+        if self._spoke or not url.startswith("http:") or not self._own(url):
             return False
         try:
             refused = b"HTTPS" in read(answer, _REFUSAL_BYTES, "")
