@@ -66,6 +66,7 @@ class Registry:
         self._exchange = Exchange(repository, (scope,), limits or Limits.from_environment(), check, report)
         self._scopes = (scope,)
         self._uploads: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._attaching = threading.Lock()
 
     def __enter__(self) -> "Registry":
         return self
@@ -169,7 +170,8 @@ class Registry:
 
     def attach(self, manifest: bytes) -> str:
         """Put a manifest that refers to another by its `subject`. Its digest."""
-        return attach(self, self._put, manifest)
+        with self._attaching:
+            return attach(self, self._put, manifest)
 
     def tags(self) -> tuple[str, ...]:
         """All tags of the repository."""
@@ -183,7 +185,10 @@ class Registry:
             page = decode(content, _Tags, what)
             next_page = following(answer)
             url = self._exchange.checked(url, next_page, what) if next_page else None
+            known = len(found)
             found.update(dict.fromkeys(page.tags or ()))
+            if len(found) == known:
+                break  # a page without anything new leads nowhere
         return tuple(found)
 
     def _put(self, content: bytes, media_type: str, reference: str) -> tuple[str, str]:

@@ -37,8 +37,13 @@ def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Ca
             if _is_there(exchange, descriptor, path):
                 progress(descriptor.size)
                 return
-            with open(part, "a+b", buffering=0) as file:
-                _Download(exchange, descriptor, file, progress).run()
+            try:
+                with open(part, "a+b", buffering=0) as file:
+                    _Download(exchange, descriptor, file, progress).run()
+            except BaseException:
+                if os.path.getsize(part) == 0:  # nothing to continue
+                    os.unlink(part)
+                raise
             os.replace(part, path)
     except Damaged:
         with suppress(OSError):

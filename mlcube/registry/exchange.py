@@ -151,15 +151,13 @@ class Exchange:
         for _ in range(_MOST_REDIRECTS + 1):
             answer = self._authorised(method, url, what, dict(headers or {}), content, scopes, wait)
             if answer.status == 400 and self._wants_tls(answer, url):
-                answer.close()
                 url = f"https{url[4:]}"
                 continue
             self._spoke = True
             if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return answer
-            target = self.checked(url, answer.header("Location"), what)
-            answer.close()
-            url = target
+            with answer:
+                url = self.checked(url, answer.header("Location"), what)
         raise Unreachable(f"{what}: `{self.host}` redirects more than {_MOST_REDIRECTS} times")
 
     def checked(self, url: str, location: str, what: str) -> str:
@@ -195,10 +193,11 @@ class Exchange:
         """Whether a registry that may be spoken to without TLS has TLS all the same."""
         if self._spoke or not url.startswith("http:") or not self._own(url):
             return False
-        try:
-            refused = b"HTTPS" in read(answer, _REFUSAL_BYTES, "")
-        except (Passing, Unreachable):
-            return False
+        with answer:
+            try:
+                refused = b"HTTPS" in read(answer, _REFUSAL_BYTES, "")
+            except (Passing, Unreachable):
+                refused = False
         if refused:
             self.url = f"https{self.url[4:]}"
         return refused
