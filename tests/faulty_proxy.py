@@ -3,6 +3,7 @@
 import http.client
 import io
 import os
+import select
 import socket
 import struct
 import threading
@@ -72,6 +73,8 @@ class FaultyProxy(ThreadingHTTPServer):
         """All that came."""
         self.faults: list[tuple[Request, Fault]] = []
         """What was done to them."""
+        self.connections = 0
+        """How many there were."""
         self.received = 0
         """Bytes of bodies that came from the client."""
         self.kept: dict[str, str] = {}
@@ -108,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FaultyProxy
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
     def handle_one_request(self) -> None:
         with suppress(ConnectionError):
             super().handle_one_request()
@@ -139,6 +146,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on  # noqa: N815 - the base class's names
 
+    def do_CONNECT(self) -> None:
+        """Pass bytes on, whatever they are."""
+        self.server.requests.append(Request(self.command, self.path, dict(self.headers.items())))
+        if fault := self.server.plan(self.server.requests[-1]):
+            self._head(fault.status, fault.headers, fault)
+            return
+        self.close_connection = True
+        with socket.create_connection(("127.0.0.1", self.server.target)) as there:
+            self._head(200, {}, Fault())
+            ends = {self.connection: there, there: self.connection}
+            while True:
+                readable, _, _ = select.select(list(ends), [], [], 30)
+                for end in readable:
+                    if not (piece := end.recv(_PIECE)):
+                        return
+                    ends[end].sendall(piece)
+
     def _forward(self, there: http.client.HTTPConnection, fault: Fault) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         sent = length if fault.cut_request is None else min(length, fault.cut_request)
@@ -158,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.keep:
                 answer = there.getresponse()
                 answer.read()
-                self.server.kept[self.path.partition("?")[0]] = answer.headers["Location"].partition("/v2/")[2]
+                self.server.kept[path.partition("?")[0]] = answer.headers["Location"].partition("/v2/")[2]
             self._reset(there)
             return
         answer = there.getresponse()
@@ -167,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _real(self, path: str) -> str:
         """Where an upload that was kept continues: the first time that it is asked for."""
+        if path.startswith("http://"):  # it was asked as proxies are
+            path = "/" + path.split("/", 3)[3]
         plain = path.partition("?")[0]
         kept = self.server.kept.get(plain)
         if kept is None or self.command != "GET":
@@ -216,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _head(self, status: int, headers: Mapping[str, str], fault: Fault) -> None:
         lines = [f"HTTP/1.1 {status} {http.client.responses.get(status, '')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        if self.close_connection:
+        if self.close_connection and self.command != "CONNECT":
             lines.append("Connection: close")
         head = "\r\n".join((*lines, "", "")).encode("latin-1")
         if fault.drip_head is None:

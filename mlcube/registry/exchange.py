@@ -193,11 +193,14 @@ class Exchange:
         """Whether a registry that may be spoken to without TLS has TLS all the same."""
         if self._spoke or not url.startswith("http:") or not self._own(url):
             return False
-        with answer:
-            try:
-                refused = b"HTTPS" in read(answer, _REFUSAL_BYTES, "")
-            except (Passing, Unreachable):
-                refused = False
+        answer.close()
+        try:
+            with self._connections.send(
+                "GET", f"http://{urlsplit(url).netloc}/v2/", {}, None, self.limits.answer_seconds
+            ) as found:
+                refused = found.status == 400 and b"HTTPS" in read(found, _REFUSAL_BYTES, "")
+        except (Passing, Unreachable):
+            return False
         if refused:
             self.url = f"https{self.url[4:]}"
         return refused

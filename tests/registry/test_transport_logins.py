@@ -87,15 +87,15 @@ def test_a_token_that_ends_in_the_middle_of_an_upload_is_renewed(method: str) ->
     left = [method]
 
     def expire(request: Request) -> bool:
-        return bool(gate.given) and request.method in left and left.pop() is not None
+        return request.method in left and left.pop() is not None
 
-    gate.expire = expire
     repository, said, moved = name(), list[str](), list[int]()
     with FaultyProxy(PORT, gate) as proxy:
         gate.address = proxy.host
         log_in(proxy.host)
         with registry(proxy.host, repository, said=said) as there:
             there.has(blob.descriptor.digest)
+            gate.expire = expire
             there.upload(blob.descriptor, blob.open, moved.append)
             assert there.blob(blob.descriptor) == blob.content
         assert proxy.count("POST") == 1

@@ -1,16 +1,23 @@
 """A repository of its own for each test, and blobs to send."""
 
 import io
+import json
 import os
+import socket
+import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from mlcube import oci
 from mlcube.oci import Descriptor
 from mlcube.registry import Limits, Registry, Repository
 from tests.faulty_proxy import Fault, FaultyProxy, Request
+
+__all__ = ["PORT", "QUICK", "Blob", "OwnRegistry", "Plan", "always", "behind", "name", "once", "put", "registry"]
 
 PORT = 5000
 QUICK = Limits(patience_seconds=5, first_pause_seconds=0.002, answer_seconds=3, pace_bytes=1024, pace_seconds=3)
@@ -72,4 +79,41 @@ def always(fault: Fault, method: str, part: str = "") -> Plan:
     return lambda request: fault if request.method == method and part in request.path else None
 
 
-__all__ = ["PORT", "QUICK", "Blob", "FaultyProxy", "Plan", "always", "behind", "name", "once", "put", "registry"]
+class OwnRegistry:
+    """A registry that can be killed and started again."""
+
+    def __init__(self, place: Path, tls: tuple[Path, Path] | None = None) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
+        http = {"addr": self.host, "secret": "of this test"}
+        if tls:
+            http["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}  # type: ignore[assignment]
+        storage = {"filesystem": {"rootdirectory": str(place / "registry")}}
+        self._configuration = place / "registry.json"
+        self._configuration.write_text(
+            json.dumps({"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": http})
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        argv = ["docker-registry", "serve", str(self._configuration)]
+        self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(1000):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.01)
+        raise AssertionError("the registry does not start")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> "OwnRegistry":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
