@@ -49,7 +49,8 @@ class Registry:
     """A repository of a registry. Thread-safe; used as a context it closes its connections.
 
     Raises Denied, MissingInput, Damaged, and Unreachable when the registry does not answer, not as it must, or may not
-    be asked. `check` is called often, and may raise; `report` is told, once, when a fault is waited for.
+    be asked. `check` is called often, and may raise; `report` is told, once, when a fault is waited for. Both, and
+    every `progress`, are called in the thread of the transfer.
     """
 
     def __init__(

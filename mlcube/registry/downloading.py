@@ -25,7 +25,8 @@ _BEGINNINGS = 5
 """How often a blob is fetched from its beginning, at the most."""
 _PART = re.compile(r"bytes\s+([0-9]{1,18})-[0-9]+/", re.IGNORECASE)
 _WHOLE = re.compile(r"bytes\s+\*/([0-9]{1,18})", re.IGNORECASE)
-_EVER = 1e9
+_WAIT_SECONDS = 3600.0
+"""How long another process that fetches the same is waited for."""
 
 
 def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Callable[[int], None]) -> None:
@@ -33,7 +34,7 @@ def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Ca
     part = f"{path}.part"
     try:
         # Whoever fetches the same blob at the same time waits, and finds it there.
-        with locks.exclusive(f"{path}.lock", wait_seconds=_EVER, waiting=exchange.report, pause=exchange.pause):
+        with locks.exclusive(f"{path}.lock", wait_seconds=_WAIT_SECONDS, waiting=exchange.report, pause=exchange.pause):
             if _is_there(exchange, descriptor, path):
                 progress(descriptor.size)
                 return

@@ -1,5 +1,6 @@
 """TLS, proxies, a registry that is started again, several transfers at once, and transfers that are stopped."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -151,7 +152,8 @@ def test_the_same_blob_is_sent_and_fetched_once_by_all_who_want_it_at_once(tmp_p
         assert sorted(sent) == [0, 0, 0, len(blob.content)]
         assert proxy.received == len(blob.content)
     with behind(lambda request: Fault(drip=(MIB, 0.05)), repository) as (proxy, there):
-        in_parallel([lambda: there.download(blob.descriptor, str(tmp_path / "blob"))] * 4)
+        fetch = functools.partial(there.download, blob.descriptor, str(tmp_path / "blob"))
+        in_parallel([fetch] * 4)
         assert proxy.count("GET") == 1
     assert (tmp_path / "blob").read_bytes() == blob.content
     assert sorted(os.listdir(tmp_path)) == ["blob", "home"]
@@ -164,7 +166,7 @@ def test_jobs_give_their_results_in_order_and_run_at_the_same_time() -> None:
         meeting.wait()
         return number
 
-    assert in_parallel([lambda each=each: job(each) for each in range(6)], workers=3) == list(range(6))  # type: ignore[misc]
+    assert in_parallel([functools.partial(job, each) for each in range(6)], workers=3) == list(range(6))
     assert in_parallel([], workers=3) == []
     assert in_parallel([lambda: 5]) == [5]
 
@@ -179,7 +181,7 @@ def test_the_first_error_wins_and_no_further_job_begins() -> None:
         time.sleep(0.05)
 
     with pytest.raises(CubeError, match="the first"):
-        in_parallel([lambda each=each: job(each) for each in range(100)], workers=2)
+        in_parallel([functools.partial(job, each) for each in range(100)], workers=2)
     assert len(begun) < 5
 
 
@@ -220,10 +222,8 @@ def test_a_signal_ends_every_wait_at_once(fault: Fault, tmp_path: Path) -> None:
             threading.Timer(0.1, stopped.set).start()
             began = time.monotonic()
             with Registry(Repository.parse(f"{proxy.host}/{repository}"), check=check, limits=limits) as there:
-                fetch = [
-                    lambda each=each: there.download(blob.descriptor, str(tmp_path / f"{each}"))  # type: ignore[misc]
-                    for each in range(jobs)
-                ]
+                paths = [str(tmp_path / f"{number}") for number in range(jobs)]
+                fetch = [functools.partial(there.download, blob.descriptor, path) for path in paths]
                 with pytest.raises(Interrupted):
                     in_parallel(fetch, check=check)
             assert time.monotonic() - began < 5
