@@ -16,6 +16,7 @@ __all__ = [
     "canonical",
     "check_digest",
     "digest_of",
+    "is_digest",
 ]
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -68,8 +69,13 @@ def digest_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a digest of the only kind that is used here."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def check_digest(text: str) -> str:
     """`text` if it is a digest of the only kind that is used here. Raises CubeError else."""
-    if _DIGEST.fullmatch(text) is None:
+    if not is_digest(text):
         raise CubeError(f"`{text}` is no digest", hint="a digest is `sha256:` and 64 hexadecimal digits")
     return text

@@ -1,0 +1,8 @@
+"""A client of OCI registries: what is read is verified, what is sent is sent once, and faults are outwaited."""
+
+from mlcube.registry.client import Registry
+from mlcube.registry.limits import Limits
+from mlcube.registry.parallel import in_parallel
+from mlcube.registry.repository import Repository
+
+__all__ = ["Limits", "Registry", "Repository", "in_parallel"]

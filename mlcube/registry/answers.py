@@ -1,0 +1,105 @@
+"""Reads what a registry answers, which may be anything: too much, no JSON, or JSON of another kind."""
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from mlcube.errors import CubeError, Denied, MissingInput, Unreachable, escaped, lowered
+from mlcube.registry.patience import Passing
+
+if TYPE_CHECKING:
+    from requests import Response
+
+__all__ = ["decode", "failure", "passing", "read", "words"]
+
+T = TypeVar("T")
+_ERROR_BYTES = 64 << 10
+_LONGEST_WORDS = 200
+_LONGEST_WAIT = 1e6
+
+
+def decode(content: bytes, kind: type[T], what: str) -> T:
+    """JSON as a `kind`. Raises Unreachable, which says that `what` is none."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise Unreachable(f"{what} is not as it must be: {lowered(str(error))[:_LONGEST_WORDS]}") from None
+
+
+def read(response: "Response", limit: int, what: str) -> bytes:
+    """The body, if it is no longer than `limit`. Raises Passing when it is cut, Unreachable when it is too long."""
+    from mlcube.registry.transfer import pieces
+
+    found = bytearray()
+    for piece in pieces(response):
+        found += piece
+        if len(found) > limit:
+            response.close()
+            raise Unreachable(f"{what} is longer than {limit} bytes")
+    return bytes(found)
+
+
+def words(response: "Response") -> str:
+    """The first error that an answer explains itself with; empty when it does not."""
+    try:
+        content = read(response, _ERROR_BYTES, "the answer")
+        found: Any = msgspec.json.decode(content)
+        first = found["errors"][0]
+        text = str(first.get("message") or first.get("code") or "")
+    except (
+        CubeError,
+        Passing,
+        msgspec.MsgspecError,
+        RecursionError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):
+        return ""
+    return escaped(lowered(" ".join(text.split())), lines=False)[:_LONGEST_WORDS]
+
+
+def passing(response: "Response", host: str) -> Passing | None:
+    """What may pass of a bad answer; None when asking again would not help."""
+    status = response.status_code
+    if status not in (408, 425, 429) and status < 500:
+        return None
+    return Passing(f"`{host}` answers {status}{_said(response)}", after=_retry_after(response))
+
+
+def failure(response: "Response", host: str, what: str) -> CubeError:
+    """The error for an answer that is final."""
+    status = response.status_code
+    said = _said(response)
+    if status in (401, 403):
+        return Denied(
+            f"{what}: `{host}` {'refuses the login' if status == 401 else 'forbids it'} ({status}{said})",
+            hint=f"log in with `docker login {host}` or `podman login {host}`, as somebody who may do it",
+        )
+    if status == 404:
+        return MissingInput(
+            f"{what}: `{host}` does not have it (404{said})", hint="check the name, the tag and the login"
+        )
+    return Unreachable(f"{what}: `{host}` answers {status}{said}")
+
+
+def _said(response: "Response") -> str:
+    said = words(response)
+    return f": {said}" if said else ""
+
+
+def _retry_after(response: "Response") -> float | None:
+    text = response.headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return min(float(text), _LONGEST_WAIT)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        import time
+
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), _LONGEST_WAIT)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,114 @@
+"""Answers a registry's challenges: Basic, and Bearer with tokens that are renewed before they end."""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from mlcube.errors import Denied, Unreachable
+from mlcube.registry.answers import decode, failure, passing, read
+from mlcube.registry.credentials import Login, find_login
+from mlcube.registry.repository import insecure
+
+if TYPE_CHECKING:
+    from requests import Response
+
+__all__ = ["Authentication"]
+
+_PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+_LARGEST_TOKEN = 1 << 20
+_LEEWAY_SECONDS = 10.0
+_SHORTEST_SECONDS = 60.0
+
+
+class _Token(msgspec.Struct):
+    """What a token endpoint answers."""
+
+    token: str = ""
+    access_token: str = ""
+    expires_in: float | None = None
+
+
+class Authentication:
+    """What is known of the login at one registry. `ask(url, headers)` makes a GET there. Thread-safe."""
+
+    def __init__(self, host: str, name: str, ask: Callable[[str, dict[str, str]], "Response"]) -> None:
+        self._host, self._name, self._ask = host, name, ask
+        self._lock = threading.Lock()
+        self._basic: str | None = None
+        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
+        self._logins: list[Login | None] = []
+
+    def header(self, scopes: tuple[str, ...]) -> str | None:
+        """The `Authorization` header for these scopes, as far as it is known and still holds."""
+        with self._lock:
+            if self._basic is not None:
+                return self._basic
+            token, end = self._tokens.get(scopes, ("", 0.0))
+            return f"Bearer {token}" if time.monotonic() < end else None
+
+    def answer(self, response: "Response", scopes: tuple[str, ...], refused: str | None, what: str) -> str:
+        """The header that answers a challenge, where `refused` was not good enough. Raises Denied."""
+        scheme, _, parameters = response.headers.get("WWW-Authenticate", "").partition(" ")
+        with self._lock:
+            known = self._tokens.get(scopes, ("", 0.0))[0]
+            if known and refused not in (None, f"Bearer {known}"):
+                return f"Bearer {known}"  # another thread was faster
+            if scheme.lower() == "bearer":
+                found = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters)}
+                token, end = self._fetch(found, scopes, what)
+                self._tokens[scopes] = (token, end)
+                return f"Bearer {token}"
+            login = self._login()
+            if scheme.lower() != "basic" or login is None or (refused is not None and refused == self._basic):
+                raise failure(response, self._host, what)
+            if login.username == "<token>":
+                raise self._no_identity()
+            self._basic = login.basic
+            return self._basic
+
+    def _login(self) -> Login | None:
+        if not self._logins:
+            self._logins.append(find_login(self._host, self._name))
+        return self._logins[0]
+
+    def _no_identity(self) -> Denied:
+        return Denied(
+            f"the login for `{self._host}` is an identity token, which `cube` does not use",
+            hint=f"log in with a user name and a password or access token: docker login {self._host}",
+        )
+
+    def _fetch(self, challenge: dict[str, str], scopes: tuple[str, ...], what: str) -> tuple[str, float]:
+        """A token of the endpoint that the challenge names, and when it ends."""
+        realm = challenge.get("realm", "")
+        parts = urlsplit(realm)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Unreachable(f"{what}: `{self._host}` names no address where it gives out tokens")
+        if parts.scheme == "http" and not insecure(parts.netloc):
+            raise Denied(f"{what}: `{self._host}` wants the login sent without TLS, to `{parts.netloc}`")
+        query = [("service", challenge["service"])] if challenge.get("service") else []
+        query += [("scope", scope) for scope in scopes]
+        address = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
+        login, headers = self._login(), {}
+        if login is not None:
+            if login.username == "<token>":
+                raise self._no_identity()
+            headers["Authorization"] = login.basic
+        asked = time.monotonic()
+        with self._ask(address, headers) as response:
+            if response.status_code != 200:
+                if (fault := passing(response, parts.netloc)) is not None:
+                    raise fault
+                raise failure(response, parts.netloc, what)
+            title = f"the token of `{parts.netloc}`"
+            found = decode(read(response, _LARGEST_TOKEN, title), _Token, title)
+        token = found.token or found.access_token
+        if not _TOKEN.fullmatch(token):
+            raise Unreachable(f"{title} is not as it must be: it is no word")
+        lasts = found.expires_in if found.expires_in and found.expires_in > 0 else _SHORTEST_SECONDS
+        return token, asked + max(lasts - _LEEWAY_SECONDS, lasts / 2)

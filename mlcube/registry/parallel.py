@@ -1,0 +1,73 @@
+"""Several transfers at the same time: the first error wins, and stops the others."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+__all__ = ["check_stopped", "in_parallel"]
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.1
+_here = threading.local()
+
+
+class _Stopped(BaseException):
+    """Ends a job whose result nobody waits for any more."""
+
+
+def _nothing() -> None:
+    """No reason to stop."""
+
+
+def check_stopped() -> None:
+    """End the job that runs in this thread if another one has failed."""
+    stop: threading.Event | None = getattr(_here, "stop", None)
+    if stop is not None and stop.is_set():
+        raise _Stopped
+
+
+def in_parallel(jobs: Sequence[Callable[[], T]], *, workers: int = 4, check: Callable[[], None] = _nothing) -> list[T]:
+    """The results of all jobs, in their order. `check` is asked in the calling thread, and may raise.
+
+    At the first error no further job begins, transfers that run are stopped, and that error is raised.
+    """
+    if len(jobs) == 1:
+        check()
+        return [jobs[0]()]
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+    stop = threading.Event()
+    lock = threading.Lock()
+    waiting = list(enumerate(jobs))[::-1]
+
+    def work() -> None:
+        _here.stop = stop
+        while not stop.is_set():
+            with lock:
+                if not waiting:
+                    return
+                number, job = waiting.pop()
+            try:
+                results[number] = job()
+            except _Stopped:
+                return
+            except BaseException as error:  # noqa: BLE001 - raised where the jobs are waited for
+                with lock:
+                    errors.append(error)
+                stop.set()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(_POLL_SECONDS)
+                check()
+    except BaseException:
+        stop.set()
+        raise
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(jobs))]
