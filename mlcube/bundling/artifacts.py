@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO
 
 from mlcube import oci
 from mlcube.artifact import TITLE
@@ -35,24 +34,22 @@ def add(writer: Writer, blank: Entry, paths: Iterable[str]) -> Entry:
     import msgspec
 
     artifact_type, media_type = KINDS[blank.role]
-    layers = []
-    for path in sorted(paths, key=os.path.basename):
-        try:
-            with open(path, "rb", buffering=0) as file:
-                layers.append(_file(writer, file, path, media_type))  # type: ignore[arg-type]
-        except OSError as error:
-            raise CubeError(f"`{path}` cannot be read: {(error.strerror or '').lower()}") from error
+    layers = tuple(_file(writer, path, media_type) for path in sorted(paths, key=os.path.basename))
     config = writer.small(b"{}", oci.EMPTY)
     manifest = oci.Manifest(
-        schema_version=2, media_type=oci.MANIFEST, config=config, layers=tuple(layers), artifact_type=artifact_type
+        schema_version=2, media_type=oci.MANIFEST, config=config, layers=layers, artifact_type=artifact_type
     )
     written = writer.manifest(manifest)
     return msgspec.structs.replace(blank, digest=written.digest, size=written.size)
 
 
-def _file(writer: Writer, file: BinaryIO, path: str, media_type: str) -> oci.Descriptor:
-    size = os.fstat(file.fileno()).st_size
-    return writer.file(file, size, media_type, annotations={TITLE: os.path.basename(path)})
+def _file(writer: Writer, path: str, media_type: str) -> oci.Descriptor:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            return writer.file(file, size, media_type, annotations={TITLE: os.path.basename(path)})
+    except OSError as error:
+        raise CubeError(f"`{path}` cannot be read: {(error.strerror or '').lower()}") from error
 
 
 def named_layers(bundle: Bundle, which: Entry) -> dict[str, oci.Descriptor]:

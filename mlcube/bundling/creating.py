@@ -3,14 +3,14 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mlcube import locks, oci
 from mlcube.bundling import artifacts
 from mlcube.bundling import images as engine_images
-from mlcube.bundling.layout import CUBE, ROLE, Entry
+from mlcube.bundling.layout import ROLE, Entry
 from mlcube.bundling.parts import Output
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
@@ -26,7 +26,7 @@ class Piece(NamedTuple):
     """A blob, and how it is read."""
 
     descriptor: oci.Descriptor
-    open: Callable[[], BinaryIO]
+    open: Callable[[], Any]
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,9 +122,9 @@ def _artifact(writer: Writer, artifact: Artifact) -> Entry:
         if writer.has(piece.descriptor.digest):
             continue
         with piece.open() as file:
-            writer.stream(file, piece.descriptor.size, piece.descriptor.digest)  # type: ignore[arg-type]
+            writer.stream(file, piece.descriptor.size, piece.descriptor.digest)
             if file.read(1):
-                raise Damaged(f"what should be `{piece.descriptor.digest}` is longer", hint="it was changed where it lay")
+                raise Damaged(f"what should be `{piece.descriptor.digest}` is longer now", hint="it was changed")
     return _checked(artifact, writer.small(artifact.manifest, oci.MANIFEST))
 
 

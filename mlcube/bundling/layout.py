@@ -12,8 +12,8 @@ from mlcube import oci
 from mlcube.errors import CubeError, Damaged
 
 __all__ = [
-    "BLOCK",
     "BLOBS",
+    "BLOCK",
     "CUBE",
     "END",
     "INDEX",

@@ -1,4 +1,4 @@
-"""The members of a bundle's tar: only those that a bundle has, each exactly as it is written, or the file is refused."""
+"""The members of a bundle's tar: only those that a bundle has, each exactly as it is written, or it is refused."""
 
 import re
 

@@ -62,7 +62,8 @@ class Input:
         """What may be missing."""
         if _NUMBER.search(self.path):
             whole = _NUMBER.sub("", self.path)
-            return f"all its parts must lie beside each other; the next would be `{part_name(whole, len(self.parts) + 1)}`"
+            following = part_name(whole, len(self.parts) + 1)
+            return f"all its parts must lie beside each other; the next would be `{following}`"
         return "copy it once more from where it was made"
 
     def close(self) -> None:

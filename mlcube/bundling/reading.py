@@ -109,7 +109,7 @@ class Bundle:
     def blob(self, digest: str) -> bytes:
         """A small blob."""
         if self.size_of(digest) > LARGEST_DOCUMENT:
-            raise Damaged(f"`{self.path}` holds `{digest}` with {self.size_of(digest):,} bytes, too many for what it is")
+            raise Damaged(f"`{self.path}` holds `{digest}`, which is too large for what it is")
         return b"".join(bytes(chunk) for chunk in self.chunks(digest))
 
     def extract(self, digest: str, path: str, check: Callable[[], None] = lambda: None) -> None:

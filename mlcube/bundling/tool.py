@@ -69,8 +69,10 @@ def _names(requirements: list[str]) -> Iterator[str]:
 
 def wheel_of(distribution: "Distribution", folder: str) -> str:
     """The wheel of an installed distribution: the same files, with a `RECORD` of their own."""
-    name = re.sub(r"[-_.]+", "_", distribution.metadata["Name"])
-    stem = f"{name}-{distribution.version}"
+    described = [each.as_posix().split("/")[0] for each in distribution.files or () if each.name == "METADATA"]
+    if len(described) != 1:
+        raise PreparationFailed(f"`{distribution.metadata['Name']}` was not installed from a wheel")
+    stem = described[0].removesuffix(".dist-info")
     tags = re.findall(r"^Tag:\s*(\S+)", distribution.read_text("WHEEL") or "", re.MULTILINE) or ["py3-none-any"]
     path = os.path.join(folder, f"{stem}-{_tag(tags)}.whl")
     scripts = {point.name for point in distribution.entry_points if point.group in ("console_scripts", "gui_scripts")}
@@ -96,7 +98,7 @@ def _tag(tags: list[str]) -> str:
 def _installed(distribution: "Distribution", stem: str, scripts: set[str]) -> Iterator[tuple[str, str]]:
     """The files of a distribution: their names in a wheel, and where they lie."""
     for each in distribution.files or ():
-        name, place = each.as_posix(), os.fspath(each.locate())  # type: ignore[arg-type]
+        name, place = each.as_posix(), str(each.locate())
         base = os.path.basename(name)
         if "__pycache__/" in name or name.endswith(".pyc") or not os.path.isfile(place):
             continue
@@ -147,7 +149,7 @@ def _write(path: str, described: str, files: dict[str, str]) -> None:
                     content = file.read()
                 mode = 0o755 if os.stat(place).st_mode & 0o100 else 0o644
                 digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-                record.append(f'{_field(name)},sha256={digest},{len(content)}')
+                record.append(f"{_field(name)},sha256={digest},{len(content)}")
                 add(name, content, mode)
             record.append(f"{_field(described + '/RECORD')},,")
             add(f"{described}/RECORD", "".join(f"{line}\n" for line in record).encode(), 0o644)

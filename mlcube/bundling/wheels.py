@@ -72,7 +72,8 @@ def _pip() -> tuple[str, ...]:
     uv = os.path.join(os.path.dirname(sys.executable), "uv")
     uv = uv if os.path.exists(uv) else "uv"
     if ask((uv, "--version")).status == 0:
-        return (uv, "run", "--quiet", "--no-project", "--python", sys.executable, "--with", "pip", "python", "-m", "pip")
+        lent = ("--no-project", "--python", sys.executable, "--with", "pip", "python", "-m", "pip")
+        return (uv, "run", "--quiet", *lent)
     raise PreparationFailed("neither pip nor uv is here to collect wheels", hint="pip install uv")
 
 

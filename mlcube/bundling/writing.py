@@ -1,14 +1,27 @@
-"""Writes a bundle in one pass: content is hashed while it is copied, and what was not known before is filled in last."""
+"""Writes a bundle in one pass: content is hashed while it is copied, and what was not known is filled in last."""
 
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import BinaryIO, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from mlcube import oci
-from mlcube.bundling.layout import BLOBS, BLOCK, END, INDEX, INSTALL, LAYOUT, Entry, Index, Seal, header, padding, sealed
+from mlcube.bundling.layout import (
+    BLOBS,
+    BLOCK,
+    END,
+    INDEX,
+    INSTALL,
+    LAYOUT,
+    Entry,
+    Index,
+    Seal,
+    header,
+    padding,
+    sealed,
+)
 from mlcube.bundling.parts import Output
 from mlcube.errors import CubeError, Damaged
 
@@ -23,7 +36,7 @@ _SIZE_DIGITS = 12
 class Source(Protocol):
     """What content is read from."""
 
-    def readinto(self, buffer: memoryview, /) -> int | None:
+    def readinto(self, buffer: Any, /) -> int | None:
         """Fill the buffer, or less of it; 0 at the end."""
 
 
@@ -83,9 +96,9 @@ class Writer:
         self._known.setdefault(digest, size)
         return digest
 
-    def file(self, file: BinaryIO, size: int, media_type: str, **fields: object) -> oci.Descriptor:
+    def file(self, file: Source, size: int, media_type: str, **fields: object) -> oci.Descriptor:
         """Write what an open file holds."""
-        digest = self.stream(file, size)  # type: ignore[arg-type]
+        digest = self.stream(file, size)
         return oci.Descriptor(media_type=media_type, digest=digest, size=size, **fields)  # type: ignore[arg-type]
 
     def manifest(self, manifest: oci.Manifest) -> oci.Descriptor:
@@ -169,7 +182,7 @@ class _Copy:
             while buffer:
                 count = source.readinto(buffer)
                 if not count:
-                    raise Damaged("a file became shorter while it was read", hint="run it again when nobody writes there")
+                    raise Damaged("a file became shorter while it was read", hint="run it again")
                 buffer = buffer[count:]
         except OSError as error:
             raise CubeError(f"what goes into the bundle cannot be read: {error.strerror or error}") from error

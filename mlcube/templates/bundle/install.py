@@ -17,6 +17,8 @@ import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
 
 BLOCK = 512
 ROLE = "io.mlcube.bundle.role"
@@ -26,18 +28,20 @@ TITLE = "org.opencontainers.image.title"
 class Bundle:
     """The members of the bundle's tar, which may have been cut into parts."""
 
-    def __init__(self, path):
-        self.files, self.size = [], 0
+    def __init__(self, path: str) -> None:
+        self.files: list[tuple[int, BinaryIO]] = []
+        self.size = 0
         while os.path.exists(path):
-            self.files.append((self.size, open(path, "rb")))
+            self.files.append((self.size, open(path, "rb")))  # noqa: SIM115 - as long as this runs
             self.size += os.path.getsize(path)
             number = re.search(r"\.(\d{3,})$", path)
             if not number:
                 break
-            path = f"{path[:number.start()]}.{int(number[1]) + 1:03}"
+            path = f"{path[: number.start()]}.{int(number[1]) + 1:03}"
         if not self.files:
             raise SystemExit(f"there is no bundle `{path}`")
-        self.places, place = {}, 0
+        self.places: dict[str, tuple[int, int]] = {}
+        place = 0
         while True:
             head = self.read(place, BLOCK)
             if not head.strip(b"\0"):
@@ -48,7 +52,7 @@ class Bundle:
             self.places[head[:100].split(b"\0")[0].decode()] = (place + BLOCK, size)
             place += BLOCK + size + -size % BLOCK
 
-    def read(self, place, size):
+    def read(self, place: int, size: int) -> bytes:
         content = b""
         for begin, file in self.files:
             length = os.fstat(file.fileno()).st_size
@@ -58,7 +62,7 @@ class Bundle:
                 content, place, size = content + found, place + len(found), size - len(found)
         return content
 
-    def blob(self, digest):
+    def blob(self, digest: str) -> bytes:
         place = self.places.get("blobs/sha256/" + digest[7:])
         if place is None:
             raise SystemExit(f"the bundle lacks `{digest}`: name the first of its parts, or the bundle it builds on")
@@ -67,7 +71,7 @@ class Bundle:
             raise SystemExit(f"the bundle is damaged: a blob is not `{digest}`")
         return content
 
-    def wheels(self):
+    def wheels(self) -> Iterator[tuple[str, str]]:
         index = json.loads(self.read(*self.places["index.json"]))
         for entry in index["manifests"]:
             if entry.get("annotations", {}).get(ROLE) == "tool":
@@ -77,7 +81,7 @@ class Bundle:
                         yield name, layer["digest"]
 
 
-def fits(name):
+def fits(name: str) -> bool:
     """Whether a wheel is for this Python: what is compiled is there for each that the bundle was made for."""
     python, abi, _ = name[: -len(".whl")].split("-")[-3:]
     own = f"cp{sys.version_info[0]}{sys.version_info[1]}"
@@ -87,7 +91,7 @@ def fits(name):
     return abi == "abi3" and any(int(tag[3:]) <= sys.version_info[1] for tag in older)
 
 
-def install(content, site, scripts, interpreter):
+def install(content: bytes, site: str, scripts: str, interpreter: str) -> None:
     """What an installer does with a wheel."""
     with zipfile.ZipFile(io.BytesIO(content)) as wheel:
         for member in wheel.infolist():
@@ -116,7 +120,7 @@ def install(content, site, scripts, interpreter):
         points = next((name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")), None)
         if points:
             parser = configparser.ConfigParser(delimiters=("=",))
-            parser.optionxform = str
+            parser.optionxform = str  # type: ignore[assignment,method-assign]
             parser.read_string(wheel.read(points).decode())
             for name, value in parser["console_scripts"].items() if parser.has_section("console_scripts") else ():
                 module, _, function = value.split("[")[0].strip().partition(":")
@@ -127,10 +131,10 @@ def install(content, site, scripts, interpreter):
                 os.chmod(path, 0o755)
 
 
-def main():
+def main() -> None:
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[2] != "--wheels"):
         raise SystemExit(__doc__)
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - any Python may be asked
         raise SystemExit("cube needs Python 3.10 or newer")
     target = os.path.abspath(os.path.expanduser(sys.argv[-1]))
     bundle = Bundle(sys.argv[1])
@@ -157,4 +161,5 @@ def main():
     print(f"now: {os.path.join(scripts, 'cube')} run {sys.argv[1]} --task ...")
 
 
-main()
+if __name__ == "__main__":
+    main()
