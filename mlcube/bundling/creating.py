@@ -16,7 +16,7 @@ from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
 from mlcube.errors import Damaged, UsageError
 
-__all__ = ["REFERRER", "Artifact", "Files", "Gathered", "Piece", "create"]
+__all__ = ["REFERRER", "Artifact", "Files", "Gathered", "Piece", "create_bundle"]
 
 REFERRER = "referrer"
 """The role of what says something of the cube: signatures, bill of materials, record of the publication."""
@@ -78,7 +78,7 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
         return (self.cube, *self.referrers, *self.images, *self.files)
 
 
-def create(
+def create_bundle(
     path: str,
     gathered: Gathered,
     *,

@@ -14,8 +14,9 @@ from mlcube.bundling.reading import Bundle
 from mlcube.errors import Damaged, MissingInput
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
+from mlcube.store.kept import read_manifest
 
-__all__ = ["Opened", "Provided", "cube_entry", "opened", "provide"]
+__all__ = ["VERSIONS", "Opened", "Provided", "cube_entry", "opened", "provide", "runners_of"]
 
 VERSIONS = "io.mlcube.bundle.python"
 """The annotation of wheels: for which Pythons they are, as `3.11 3.12`."""
@@ -59,21 +60,25 @@ def opened(
 
     `admit` may raise Untrusted once it is known by its digest, before anything of it is unpacked.
     """
-    store = Store()
+    store = Store(check=check)
     with Bundle(path) as bundle:
         entry = cube_entry(bundle)
         admit(bundle, entry)
-        kept = store.cube(entry.digest)
-        if kept is None:
-            manifest = bundle.manifest(entry.digest) if bundle.has(entry.digest) or not store.has(entry.digest) else None
-            wanted = [entry.digest]
-            if manifest is not None:
-                wanted += [each.digest for each in (manifest.config, *manifest.layers)]
-            for digest in wanted:
-                if not store.has(digest):
-                    bundle.extract(digest, store.blob_path(digest), check)
-            kept = store.unpack(entry.digest)
+        kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
         return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept)
+
+
+def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:
+    """The cube, out of the bundle; blobs that lie in an earlier one may be in the store already."""
+    there = bundle.has(entry.digest) or not store.has(entry.digest)
+    manifest = bundle.manifest(entry.digest) if there else read_manifest(store.read(entry.digest), entry.digest)
+    digests = tuple(each.digest for each in (manifest.config, *manifest.layers))
+    with store.using((entry.digest, *digests)):
+        for digest in (entry.digest, *digests):
+            if not store.has(digest):
+                bundle.extract(digest, store.made(digest), check)
+                store.seal(digest)
+        return store.unpack(entry.digest, f"bundle {entry.name}")
 
 
 def provide(
@@ -91,7 +96,7 @@ def provide(
     """
     with Bundle(path) as bundle:
         config = _config(bundle)
-        chosen = _runners(platform or settings.default_platform, settings)
+        chosen = runners_of(platform or settings.default_platform, settings)
         own = None
         if not chosen:
             own = _own_choice(bundle, config)
@@ -106,7 +111,7 @@ def _config(bundle: Bundle) -> CubeConfig:
     return artifact.read_config(bundle.blob(digest))
 
 
-def _runners(platform: str | None, settings: Settings) -> tuple[str, ...]:
+def runners_of(platform: str | None, settings: Settings) -> tuple[str, ...]:
     """The runner of a platform, and those that it wraps."""
     found: list[str] = []
     while platform and platform not in found:

@@ -23,7 +23,8 @@ def convert(reference: str, held: EngineImage | None, folder: str) -> str:
     """
     executable = next((each for each in _ENGINES if ask((each, "--version")).status == 0), None)
     if executable is None:
-        raise Refused("`--sif` needs Apptainer, and it is not here", hint="leave `--sif` out: the image is carried as it is")
+        hint = "leave `--sif` out: the image is carried as it is"
+        raise Refused("`--sif` needs Apptainer, and it is not here", hint=hint)
     source = f"docker://{reference}"
     if held is not None:
         _save(held, os.path.join(folder, "image.tar"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mlcube import oci
 from mlcube.artifact import ARTIFACT, CONFIG, FILE, MODE, TITLE
-from mlcube.bundling.creating import Artifact, Gathered, Piece, create
+from mlcube.bundling.creating import Artifact, Gathered, Piece, create_bundle
 from mlcube.bundling.layout import CUBE
 
 YAML = b"name: little\nversion: '1.0'\npython: {source: .}\ntasks: {hello: {entrypoint: python hello.py}}\n"
@@ -34,5 +34,5 @@ def cube_artifact(contents: dict[str, bytes], name: str = "little:1.0") -> Artif
 def make(path: Path, contents: dict[str, bytes] | None = None, **options: object) -> Path:
     """A bundle with nothing but a cube."""
     gathered = Gathered(cube=cube_artifact(contents or {"mlcube.yaml": YAML, "weights.bin": bytes(range(256)) * 40}))
-    create(str(path), gathered, **options)  # type: ignore[arg-type]
+    create_bundle(str(path), gathered, **options)  # type: ignore[arg-type]
     return path

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from mlcube import oci
-from mlcube.bundling.creating import Files, Gathered, Piece, create
+from mlcube.bundling.creating import Files, Gathered, Piece, create_bundle
 from mlcube.bundling.joining import join
 from mlcube.bundling.layout import INDEX, LAYOUT, ROLE, Entry, Index, Seal, decode, header, padding, sealed
 from mlcube.bundling.parts import Output
@@ -68,7 +68,7 @@ def test_the_same_content_is_written_once(tmp_path: Path) -> None:
     same = tmp_path / "two"
     same.write_bytes(content)
     files = Files(role="wheels", name="wheels", paths=(str(path), str(same)))
-    create(str(tmp_path / "m.cube"), Gathered(cube=cube_artifact({"mlcube.yaml": YAML}), files=(files,)))
+    create_bundle(str(tmp_path / "m.cube"), Gathered(cube=cube_artifact({"mlcube.yaml": YAML}), files=(files,)))
     assert (tmp_path / "m.cube").stat().st_size < 3 << 20
     verify(str(tmp_path / "m.cube"))
 
@@ -382,7 +382,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         good, pieces=(Piece(good.pieces[0].descriptor, lambda: io.BytesIO(b"wrong")), *good.pieces[1:])
     )
     with pytest.raises(Damaged, match="is `sha256:"):
-        create(str(path), Gathered(cube=wrong))
+        create_bundle(str(path), Gathered(cube=wrong))
     assert path.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["home", "m.cube"]
 
