@@ -1,5 +1,6 @@
 """Reads what a registry answers, which may be anything: too much, no JSON, or JSON of another kind."""
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -8,12 +9,14 @@ from mlcube.errors import CubeError, Denied, MissingInput, Unreachable, escaped,
 from mlcube.registry.patience import Passing
 
 if TYPE_CHECKING:
-    from requests import Response
+    from mlcube.registry.connections import Answer
 
-__all__ = ["decode", "failure", "passing", "read", "words"]
+__all__ = ["decode", "failure", "following", "passing", "read", "words"]
 
 T = TypeVar("T")
+_PIECE_BYTES = 64 << 10
 _ERROR_BYTES = 64 << 10
+_NEXT = re.compile(r"""<([^<>]*)>\s*;[^,<]*\brel="?next\b""")
 _LONGEST_WORDS = 200
 _LONGEST_WAIT = 1e6
 
@@ -26,23 +29,27 @@ def decode(content: bytes, kind: type[T], what: str) -> T:
         raise Unreachable(f"{what} is not as it must be: {lowered(str(error))[:_LONGEST_WORDS]}") from None
 
 
-def read(response: "Response", limit: int, what: str) -> bytes:
+def read(answer: "Answer", limit: int, what: str) -> bytes:
     """The body, if it is no longer than `limit`. Raises Passing when it is cut, Unreachable when it is too long."""
-    from mlcube.registry.transfer import pieces
-
     found = bytearray()
-    for piece in pieces(response):
-        found += piece
+    piece = bytearray(_PIECE_BYTES)
+    while count := answer.readinto(piece):
+        found += memoryview(piece)[:count]
         if len(found) > limit:
-            response.close()
             raise Unreachable(f"{what} is longer than {limit} bytes")
     return bytes(found)
 
 
-def words(response: "Response") -> str:
+def following(answer: "Answer") -> str | None:
+    """The address of the next page, if there is one."""
+    found = _NEXT.search(answer.header("Link"))
+    return found[1] if found else None
+
+
+def words(answer: "Answer") -> str:
     """The first error that an answer explains itself with; empty when it does not."""
     try:
-        content = read(response, _ERROR_BYTES, "the answer")
+        content = read(answer, _ERROR_BYTES, "the answer")
         found: Any = msgspec.json.decode(content)
         first = found["errors"][0]
         text = str(first.get("message") or first.get("code") or "")
@@ -60,18 +67,18 @@ def words(response: "Response") -> str:
     return escaped(lowered(" ".join(text.split())), lines=False)[:_LONGEST_WORDS]
 
 
-def passing(response: "Response", host: str) -> Passing | None:
+def passing(answer: "Answer", host: str) -> Passing | None:
     """What may pass of a bad answer; None when asking again would not help."""
-    status = response.status_code
+    status = answer.status
     if status not in (408, 425, 429) and status < 500:
         return None
-    return Passing(f"`{host}` answers {status}{_said(response)}", after=_retry_after(response))
+    return Passing(f"`{host}` answers {status}{_said(answer)}", after=_retry_after(answer))
 
 
-def failure(response: "Response", host: str, what: str) -> CubeError:
+def failure(answer: "Answer", host: str, what: str) -> CubeError:
     """The error for an answer that is final."""
-    status = response.status_code
-    said = _said(response)
+    status = answer.status
+    said = _said(answer)
     if status in (401, 403):
         return Denied(
             f"{what}: `{host}` {'refuses the login' if status == 401 else 'forbids it'} ({status}{said})",
@@ -84,13 +91,13 @@ def failure(response: "Response", host: str, what: str) -> CubeError:
     return Unreachable(f"{what}: `{host}` answers {status}{said}")
 
 
-def _said(response: "Response") -> str:
-    said = words(response)
+def _said(answer: "Answer") -> str:
+    said = words(answer)
     return f": {said}" if said else ""
 
 
-def _retry_after(response: "Response") -> float | None:
-    text = response.headers.get("Retry-After", "").strip()
+def _retry_after(answer: "Answer") -> float | None:
+    text = answer.header("Retry-After")
     if not text:
         return None
     if text.isascii() and text.isdigit():

@@ -15,7 +15,7 @@ from mlcube.registry.credentials import Login, find_login
 from mlcube.registry.repository import insecure
 
 if TYPE_CHECKING:
-    from requests import Response
+    from mlcube.registry.connections import Answer
 
 __all__ = ["Authentication"]
 
@@ -37,7 +37,7 @@ class _Token(msgspec.Struct):
 class Authentication:
     """What is known of the login at one registry. `ask(url, headers)` makes a GET there. Thread-safe."""
 
-    def __init__(self, host: str, name: str, ask: Callable[[str, dict[str, str]], "Response"]) -> None:
+    def __init__(self, host: str, name: str, ask: Callable[[str, dict[str, str]], "Answer"]) -> None:
         self._host, self._name, self._ask = host, name, ask
         self._lock = threading.Lock()
         self._basic: str | None = None
@@ -52,9 +52,9 @@ class Authentication:
             token, end = self._tokens.get(scopes, ("", 0.0))
             return f"Bearer {token}" if time.monotonic() < end else None
 
-    def answer(self, response: "Response", scopes: tuple[str, ...], refused: str | None, what: str) -> str:
+    def answer(self, challenge: "Answer", scopes: tuple[str, ...], refused: str | None, what: str) -> str:
         """The header that answers a challenge, where `refused` was not good enough. Raises Denied."""
-        scheme, _, parameters = response.headers.get("WWW-Authenticate", "").partition(" ")
+        scheme, _, parameters = challenge.header("WWW-Authenticate").partition(" ")
         with self._lock:
             known = self._tokens.get(scopes, ("", 0.0))[0]
             if known and refused not in (None, f"Bearer {known}"):
@@ -66,7 +66,7 @@ class Authentication:
                 return f"Bearer {token}"
             login = self._login()
             if scheme.lower() != "basic" or login is None or (refused is not None and refused == self._basic):
-                raise failure(response, self._host, what)
+                raise failure(challenge, self._host, what)
             if login.username == "<token>":
                 raise self._no_identity()
             self._basic = login.basic
@@ -83,15 +83,15 @@ class Authentication:
             hint=f"log in with a user name and a password or access token: docker login {self._host}",
         )
 
-    def _fetch(self, challenge: dict[str, str], scopes: tuple[str, ...], what: str) -> tuple[str, float]:
+    def _fetch(self, named: dict[str, str], scopes: tuple[str, ...], what: str) -> tuple[str, float]:
         """A token of the endpoint that the challenge names, and when it ends."""
-        realm = challenge.get("realm", "")
+        realm = named.get("realm", "")
         parts = urlsplit(realm)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Unreachable(f"{what}: `{self._host}` names no address where it gives out tokens")
         if parts.scheme == "http" and not insecure(parts.netloc):
             raise Denied(f"{what}: `{self._host}` wants the login sent without TLS, to `{parts.netloc}`")
-        query = [("service", challenge["service"])] if challenge.get("service") else []
+        query = [("service", named["service"])] if named.get("service") else []
         query += [("scope", scope) for scope in scopes]
         address = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
         login, headers = self._login(), {}
@@ -100,13 +100,13 @@ class Authentication:
                 raise self._no_identity()
             headers["Authorization"] = login.basic
         asked = time.monotonic()
-        with self._ask(address, headers) as response:
-            if response.status_code != 200:
-                if (fault := passing(response, parts.netloc)) is not None:
+        with self._ask(address, headers) as answer:
+            if answer.status != 200:
+                if (fault := passing(answer, parts.netloc)) is not None:
                     raise fault
-                raise failure(response, parts.netloc, what)
+                raise failure(answer, parts.netloc, what)
             title = f"the token of `{parts.netloc}`"
-            found = decode(read(response, _LARGEST_TOKEN, title), _Token, title)
+            found = decode(read(answer, _LARGEST_TOKEN, title), _Token, title)
         token = found.token or found.access_token
         if not _TOKEN.fullmatch(token):
             raise Unreachable(f"{title} is not as it must be: it is no word")

@@ -3,8 +3,8 @@
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, BinaryIO
-from urllib.parse import urlencode, urljoin
+from typing import BinaryIO
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -12,7 +12,7 @@ from mlcube import oci
 from mlcube.errors import Damaged, Unreachable
 from mlcube.oci import Descriptor
 from mlcube.registry import downloading, uploading
-from mlcube.registry.answers import decode, read
+from mlcube.registry.answers import decode, following
 from mlcube.registry.exchange import Exchange
 from mlcube.registry.limits import Limits
 from mlcube.registry.referrers import attach, referrers
@@ -80,10 +80,10 @@ class Registry:
     def resolve(self, reference: str) -> Descriptor:
         """The manifest that a tag or digest names."""
         what, url = self._manifest_at(reference)
-        with self._exchange.request("HEAD", url, what, headers={"Accept": _KINDS}, expected=(200,)) as response:
-            digest = response.headers.get("Docker-Content-Digest", "")
-            size = response.headers.get("Content-Length", "")
-            kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        with self._exchange.request("HEAD", url, what, headers={"Accept": _KINDS}, expected=(200,)) as answer:
+            digest = answer.header("Docker-Content-Digest")
+            size = answer.header("Content-Length")
+            kind = answer.media_type
         if ":" in reference and digest and digest != reference:
             raise Damaged(f"{what} is `{digest}` at the registry")
         if not (oci.is_digest(digest) and size.isascii() and size.isdigit() and kind):
@@ -93,10 +93,8 @@ class Registry:
     def manifest(self, reference: str) -> tuple[Descriptor, bytes]:
         """The manifest that a tag or digest names, verified; no longer than 4 MiB."""
         what, url = self._manifest_at(reference)
-        with self._exchange.request("GET", url, what, headers={"Accept": _KINDS}, expected=(200,)) as response:
-            content = read(response, _MANIFEST_BYTES, what)
-            said = response.headers.get("Docker-Content-Digest", "")
-            kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        answer, content = self._exchange.read(url, what, _MANIFEST_BYTES, headers={"Accept": _KINDS})
+        said, kind = answer.header("Docker-Content-Digest"), answer.media_type
         digest = oci.digest_of(content)
         if digest != (reference if ":" in reference else said or digest):
             raise Damaged(f"{what} is not what its digest says: it was changed at the registry or on the way")
@@ -116,19 +114,18 @@ class Registry:
         what = f"the blob `{oci.check_digest(descriptor.digest)}` of `{self.repository}`"
         if descriptor.size > _BLOB_BYTES:
             raise Unreachable(f"{what} is too long to be read at once: {descriptor.size} bytes")
-        url = f"{self.repository.url}/blobs/{descriptor.digest}"
-        with self._exchange.request("GET", url, what, expected=(200,)) as response:
-            content = read(response, descriptor.size, what)
+        url = f"blobs/{descriptor.digest}"
+        _, content = self._exchange.read(url, what, descriptor.size)
         if oci.digest_of(content) != descriptor.digest:
             raise Damaged(f"{what} is not what its digest says: it was changed at the registry or on the way")
         return content
 
     def has(self, digest: str) -> bool:
         """Whether the repository has a blob."""
-        url = f"{self.repository.url}/blobs/{oci.check_digest(digest)}"
+        url = f"blobs/{oci.check_digest(digest)}"
         what = f"the blob `{digest}` of `{self.repository}`"
-        with self._exchange.request("HEAD", url, what, expected=(200, 404)) as response:
-            return response.status_code == 200
+        with self._exchange.request("HEAD", url, what, expected=(200, 404)) as answer:
+            return answer.status == 200
 
     def download(self, descriptor: Descriptor, path: str, progress: Callable[[int], None] = _nothing) -> None:
         """Bring a blob to `path`, verified, in one step; what lies in `path + ".part"` is continued.
@@ -154,14 +151,14 @@ class Registry:
             return False
         what = f"the blob `{oci.check_digest(digest)}` for `{self.repository}`"
         query = urlencode({"mount": digest, "from": other.scope})
-        url = f"{self.repository.url}/blobs/uploads/"
+        path = "blobs/uploads/"
         scopes = (*self._scopes, f"repository:{other.scope}:pull")
         with self._exchange.request(
-            "POST", f"{url}?{query}", what, content=b"", expected=(201, 202, 404), scopes=scopes
-        ) as response:
-            status, location = response.status_code, response.headers.get("Location", "")
+            "POST", f"{path}?{query}", what, content=b"", expected=(201, 202, 404), scopes=scopes
+        ) as answer:
+            status, location = answer.status, answer.header("Location")
         if status == 202 and location:
-            uploading.cancel(self._exchange, self._exchange.checked(urljoin(url, location), what), what)
+            uploading.cancel(self._exchange, self._exchange.checked(path, location, what), what)
         return status == 201
 
     def put_manifest(self, content: bytes, media_type: str, reference: str) -> str:
@@ -181,32 +178,32 @@ class Registry:
         """All tags of the repository."""
         what = f"the tags of `{self.repository}`"
         found: dict[str, None] = {}
-        url: str | None = f"{self.repository.url}/tags/list?n=1000"
+        url: str | None = "tags/list?n=1000"
         for _ in range(_MOST_PAGES):
             if url is None:
                 break
-            with self._exchange.request("GET", url, what, expected=(200,)) as response:
-                page = decode(read(response, _TAGS_BYTES, what), _Tags, what)
-                following = response.links.get("next", {}).get("url")
-                url = self._exchange.checked(urljoin(url, following), what) if following else None
+            answer, content = self._exchange.read(url, what, _TAGS_BYTES)
+            page = decode(content, _Tags, what)
+            next_page = following(answer)
+            url = self._exchange.checked(url, next_page, what) if next_page else None
             found.update(dict.fromkeys(page.tags or ()))
         return tuple(found)
 
-    def _put(self, content: bytes, media_type: str, reference: str) -> tuple[str, Any]:
+    def _put(self, content: bytes, media_type: str, reference: str) -> tuple[str, str]:
         digest = oci.digest_of(content)
         what = f"the manifest `{check_reference(reference)}` for `{self.repository}`"
         if ":" in reference and reference != digest:
             raise Damaged(f"{what} is not what its digest says")
-        url = f"{self.repository.url}/manifests/{reference}"
+        url = f"manifests/{reference}"
         with self._exchange.request(
             "PUT", url, what, headers={"Content-Type": media_type}, content=content, expected=(200, 201, 202, 204)
-        ) as response:
-            said = response.headers.get("Docker-Content-Digest", digest)
+        ) as answer:
+            said = answer.header("Docker-Content-Digest") or digest
             if said != digest:
                 raise Damaged(f"{what} became `{said}` at the registry instead of `{digest}`")
-            return digest, response.headers
+            return digest, answer.header("OCI-Subject")
 
     def _manifest_at(self, reference: str) -> tuple[str, str]:
         joint = "@" if ":" in reference else ":"
         what = f"`{self.repository}{joint}{check_reference(reference)}`"
-        return what, f"{self.repository.url}/manifests/{reference}"
+        return what, f"manifests/{reference}"

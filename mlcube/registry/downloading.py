@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, BinaryIO
 from mlcube.errors import CubeError, Damaged
 from mlcube.oci import Descriptor
 from mlcube.registry.exchange import Exchange
-from mlcube.registry.patience import Passing
-from mlcube.registry.transfer import PIECE_BYTES, Pace, pieces
+from mlcube.registry.patience import Passing, Patience
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 __all__ = ["download"]
+
+_PIECE_BYTES = 1 << 20
 
 
 def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Callable[[int], None]) -> None:
@@ -43,8 +44,9 @@ class _Download:
     ) -> None:
         self._exchange, self._descriptor, self._file, self._progress = exchange, descriptor, file, progress
         self._what = f"the blob `{descriptor.digest}` of `{exchange.repository}`"
-        self._url = f"{exchange.repository.url}/blobs/{descriptor.digest}"
+        self._path = f"blobs/{descriptor.digest}"
         self._had = self._got = 0
+        self._buffer = bytearray(_PIECE_BYTES)
         self._hash: _Hash
 
     def run(self) -> bool:
@@ -54,7 +56,7 @@ class _Download:
         while self._got < self._descriptor.size:
             before = self._got
             try:
-                self._attempt()
+                self._attempt(patience)
             except Passing as fault:
                 if self._got > before:
                     patience.progressed()
@@ -72,10 +74,10 @@ class _Download:
 
         self._hash = hashlib.sha256()
         self._file.seek(0)
-        while piece := self._file.read(PIECE_BYTES):
+        while count := self._file.readinto(self._buffer):  # type: ignore[attr-defined]
             self._exchange.check()
-            self._hash.update(piece)
-            self._got += len(piece)
+            self._hash.update(memoryview(self._buffer)[:count])
+            self._got += count
         if self._got > self._descriptor.size:
             self._start_anew()
         self._had = self._got
@@ -88,23 +90,23 @@ class _Download:
         self._progress(-self._got)
         self._hash, self._got, self._had = hashlib.sha256(), 0, 0
 
-    def _attempt(self) -> None:
+    def _attempt(self, patience: Patience) -> None:
         """One request for what is missing."""
         headers = {"Range": f"bytes={self._got}-"} if self._got else {}
         with self._exchange.request(
-            "GET", self._url, self._what, headers=headers, expected=(200, 206, 416)
-        ) as response:
-            if response.status_code == 416 or (response.status_code == 200 and self._got):
+            "GET", self._path, self._what, headers=headers, expected=(200, 206, 416), patience=patience
+        ) as answer:
+            if answer.status == 416 or (answer.status == 200 and self._got):
                 self._start_anew()  # it cannot continue in the middle, or not there
-                if response.status_code == 416:
+                if answer.status == 416:
                     return
-            elif response.status_code == 206 and not self._continues(response.headers.get("Content-Range", "")):
+            elif answer.status == 206 and not self._continues(answer.header("Content-Range")):
                 self._start_anew()
                 raise Passing(f"`{self._exchange.host}` sends another part than was asked for")
-            pace = Pace(self._exchange.limits, self._exchange.host)
-            for piece in pieces(response, pace):
+            piece = memoryview(self._buffer)
+            while count := answer.readinto(piece):
                 self._exchange.check()
-                self._keep(piece)
+                self._keep(piece[:count])
         if self._got < self._descriptor.size:
             raise Passing(f"`{self._exchange.host}` ended the transfer early")
 
@@ -112,13 +114,12 @@ class _Download:
         unit, _, rest = text.strip().partition(" ")
         return unit.lower() == "bytes" and rest.partition("-")[0].strip() == str(self._got)
 
-    def _keep(self, piece: bytes) -> None:
+    def _keep(self, piece: memoryview) -> None:
         if self._got + len(piece) > self._descriptor.size:
             raise Damaged(f"{self._what} is longer than the {self._descriptor.size} bytes that it is declared with")
         written = 0
-        view = memoryview(piece)
         while written < len(piece):
-            written += self._file.write(view[written:])
+            written += self._file.write(piece[written:])
         self._hash.update(piece)
         self._got += len(piece)
         self._progress(len(piece))

@@ -1,28 +1,29 @@
 """One request after the other with a registry: login, redirects, offline, and faults that may pass."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urljoin, urlsplit
 
 from mlcube.errors import Denied, Unreachable
 from mlcube.offline import offline
-from mlcube.registry.answers import failure, passing
+from mlcube.registry.answers import failure, passing, read
 from mlcube.registry.authentication import Authentication
+from mlcube.registry.connections import Answer, Connections
 from mlcube.registry.limits import Limits
 from mlcube.registry.parallel import check_stopped
 from mlcube.registry.patience import Passing, Patience
 from mlcube.registry.repository import Repository, insecure
-from mlcube.registry.transfer import fault_of
 
 if TYPE_CHECKING:
-    import requests
+    from mlcube.registry.body import Body
 
 __all__ = ["Exchange"]
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
+_ALLOWED = "%/:?#[]@!$&'()*+,;=~"
+_REFUSAL_BYTES = 4096
 
 
 class Exchange:
@@ -36,9 +37,13 @@ class Exchange:
         check: Callable[[], None],
         report: Callable[[str], None],
     ) -> None:
+        from mlcube import __version__
+
         self.repository, self.limits, self._check, self._report = repository, limits, check, report
+        self.url = repository.url
+        """The address of the repository's API."""
         self._scopes = scopes
-        self._session: requests.Session | None = None
+        self._connections = Connections(limits, self.check, f"cube/{__version__}")
         self._authentication = Authentication(repository.host, repository.name, self._ask)
         self._said = False
 
@@ -54,18 +59,17 @@ class Exchange:
 
     def patience(self) -> Patience:
         """A new patience, for one transfer."""
-        return Patience(self.limits, self.host, self._check, self._say)
+        return Patience(self.limits, self.host, self.check, self._say)
 
     def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            self._session.close()
+        self._connections.close()
 
     @contextmanager
     def request(
         self,
         method: str,
-        url: str,
+        path: str,
         what: str,
         *,
         expected: tuple[int, ...],
@@ -73,62 +77,118 @@ class Exchange:
         content: bytes | None = None,
         scopes: tuple[str, ...] | None = None,
         patience: Patience | None = None,
-    ) -> "Iterator[requests.Response]":
-        """The answer, if its status is expected; asked again as long as patience lasts. `what` begins the errors."""
+    ) -> Iterator[Answer]:
+        """The answer, if its status is expected; asked again as long as patience lasts. `what` begins the errors.
+
+        `path` is below the repository's address, or an address of its own.
+        """
         patience = patience or self.patience()
         while True:
             try:
-                response = self.once(method, url, what, headers=headers, content=content, scopes=scopes)
-                fault = None if response.status_code in expected else passing(response, self.host)
+                answer = self.once(method, path, what, headers=headers, content=content, scopes=scopes)
+                if answer.status in expected:
+                    break
+                with answer:
+                    if (fault := passing(answer, self.host)) is None:
+                        raise failure(answer, self.host, what)
             except Passing as found:
                 fault = found
-            if fault is None:
-                break
             patience.wait(fault, what)
-        with response:
-            if response.status_code not in expected:
-                raise failure(response, self.host, what)
-            yield response
+        with answer:
+            yield answer
+
+    def read(
+        self,
+        path: str,
+        what: str,
+        limit: int,
+        *,
+        expected: tuple[int, ...] = (200,),
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[Answer, bytes]:
+        """A short answer and its body, asked for again when it is cut."""
+        patience = self.patience()
+        while True:
+            try:
+                with self.request("GET", path, what, expected=expected, headers=headers, patience=patience) as answer:
+                    return answer, read(answer, limit, what)
+            except Passing as fault:  # noqa: PERF203 - each time anew
+                patience.wait(fault, what)
 
     def once(
         self,
         method: str,
-        url: str,
+        path: str,
         what: str,
         *,
         headers: Mapping[str, str] | None = None,
-        content: Any = None,
+        content: "bytes | Body | None" = None,
         scopes: tuple[str, ...] | None = None,
         wait_seconds: float | None = None,
-    ) -> "requests.Response":
+    ) -> Answer:
         """One answer, whatever it says, after the login and redirects. Raises Passing when there is none."""
         self.check()
         if offline():
-            raise Unreachable(f"{what}: offline, and it is not here", hint="leave `--offline` away, or pull it before")
+            raise Unreachable(
+                f"{what} is not on this machine, and the network may not be used",
+                hint="leave `--offline` and `CUBE_OFFLINE` away, or pull it before",
+            )
         scopes = self._scopes if scopes is None else scopes
-        for _ in range(_MOST_REDIRECTS):
-            response = self._authorised(method, url, what, dict(headers or {}), content, scopes, wait_seconds)
-            if response.status_code not in _REDIRECTS or method not in ("GET", "HEAD"):
-                return response
-            target = urljoin(url, response.headers.get("Location", ""))
-            response.close()
-            url = self.checked(target, what)
+        wait = wait_seconds or self.limits.answer_seconds
+        url = self._address(path)
+        for _ in range(_MOST_REDIRECTS + 1):
+            answer = self._authorised(method, url, what, dict(headers or {}), content, scopes, wait)
+            if answer.status == 400 and self._wants_tls(answer, url):
+                answer.close()
+                url = f"https{url[4:]}"
+                continue
+            if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
+                return answer
+            target = self.checked(url, answer.header("Location"), what)
+            answer.close()
+            url = target
         raise Unreachable(f"{what}: `{self.host}` redirects more than {_MOST_REDIRECTS} times")
 
-    def checked(self, url: str, what: str) -> str:
-        """An address that the registry gave, if it may be used: never without TLS where the registry has it."""
-        parts = urlsplit(url)
-        own = urlsplit(self.repository.url)
-        if parts.scheme == "http" and own.scheme == "https" and parts.netloc in (own.netloc, f"{own.hostname}:80"):
+    def checked(self, url: str, location: str, what: str) -> str:
+        """An address that an answer of `url` leads to, if it may be used: never without TLS where there was some."""
+        try:
+            parts = urlsplit(urljoin(self._address(url), quote(location, safe=_ALLOWED)))
+            own = urlsplit(self.url)
+            known = parts.hostname, parts.port
+        except ValueError:
+            raise Unreachable(f"{what}: `{self.host}` leads to something that is no address") from None
+        if not location or not known[0] or parts.username is not None:
+            raise Unreachable(f"{what}: `{self.host}` leads to something that is no address")
+        same = known[0] == own.hostname and known[1] in (80, None, own.port)
+        if parts.scheme == "http" and own.scheme == "https" and same:
+            # Behind a proxy that ends TLS registries often do not know that there is any.
             return parts._replace(scheme="https", netloc=own.netloc).geturl()
         if parts.scheme == "https" or (parts.scheme == "http" and insecure(parts.netloc)):
-            return url
-        raise Denied(f"{what}: `{self.host}` leads to `{parts.scheme}://{parts.netloc}`, which has no TLS")
+            return parts.geturl()
+        raise Denied(
+            f"{what}: `{self.host}` leads to `{parts.scheme}://{parts.netloc}`, which has no TLS",
+            hint=f"if that is how it must be: CUBE_INSECURE_REGISTRIES={parts.netloc}",
+        )
+
+    def _address(self, path: str) -> str:
+        return path if "://" in path else f"{self.url}/{path}"
 
     def _own(self, url: str) -> bool:
         """Whether an address is the registry itself: nobody else is told the login."""
-        parts, own = urlsplit(url), urlsplit(self.repository.url)
+        parts, own = urlsplit(url), urlsplit(self.url)
         return (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
+
+    def _wants_tls(self, answer: Answer, url: str) -> bool:
+        """Whether a registry that may be spoken to without TLS has TLS all the same."""
+        if not url.startswith("http:") or not self._own(url):
+            return False
+        try:
+            refused = b"HTTPS" in read(answer, _REFUSAL_BYTES, "")
+        except (Passing, Unreachable):
+            return False
+        if refused:
+            self.url = f"https{self.url[4:]}"
+        return refused
 
     def _authorised(
         self,
@@ -136,84 +196,28 @@ class Exchange:
         url: str,
         what: str,
         headers: dict[str, str],
-        content: Any,
+        content: "bytes | Body | None",
         scopes: tuple[str, ...],
-        wait_seconds: float | None,
-    ) -> "requests.Response":
+        wait: float,
+    ) -> Answer:
         if not self._own(url):
-            return self._send(method, url, headers, content, wait_seconds)
+            return self._connections.send(method, url, headers, content, wait)
         authorisation = self._authentication.header(scopes)
         if authorisation is not None:
             headers["Authorization"] = authorisation
-        response = self._send(method, url, headers, content, wait_seconds)
-        if response.status_code != 401:
-            return response
-        with response:
-            headers["Authorization"] = self._authentication.answer(response, scopes, authorisation, what)
+        answer = self._connections.send(method, url, headers, content, wait)
+        if answer.status != 401:
+            return answer
+        with answer:
+            headers["Authorization"] = self._authentication.answer(answer, scopes, authorisation, what)
         if content is not None and not isinstance(content, bytes):
-            raise Passing(f"`{self.host}` wants a new login")  # what was sent of a stream is gone
-        return self._send(method, url, headers, content, wait_seconds)
+            raise Passing(f"`{self.host}` wants the login anew")  # what was sent of a stream is gone
+        return self._connections.send(method, url, headers, content, wait)
 
-    def _ask(self, url: str, headers: dict[str, str]) -> "requests.Response":
-        return self._send("GET", url, headers, None, None)
-
-    def _send(
-        self, method: str, url: str, headers: dict[str, str], content: Any, wait_seconds: float | None
-    ) -> "requests.Response":
-        session = self._session or self._connect()
-        headers = {"Accept-Encoding": "identity", **headers}
-        timeout = (self.limits.answer_seconds, wait_seconds or self.limits.answer_seconds)
-        verify = next((found for name in _BUNDLES if (found := os.environ.get(name))), True)
-        try:
-            return session.request(
-                method,
-                url,
-                headers=headers,
-                data=content,
-                auth=_as_it_is,
-                stream=True,
-                allow_redirects=False,
-                timeout=timeout,
-                verify=verify,
-            )
-        except Exception as error:
-            import requests
-
-            if isinstance(error, requests.exceptions.SSLError):
-                raise Unreachable(
-                    f"`{self.host}` has no certificate that is trusted here: {error}",
-                    hint="name its authority's certificate in `SSL_CERT_FILE`",
-                ) from None
-            fault = fault_of(error, urlsplit(url).netloc)
-            if fault is None:
-                raise
-            raise fault from None
-
-    def _connect(self) -> "requests.Session":
-        from http.cookiejar import DefaultCookiePolicy
-
-        import requests
-        from requests.adapters import HTTPAdapter
-
-        from mlcube import __version__
-
-        session = requests.Session()
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.headers["User-Agent"] = f"cube/{__version__}"
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=16))
-        self._session = session
-        return session
+    def _ask(self, url: str, headers: dict[str, str]) -> Answer:
+        return self._connections.send("GET", url, headers, None, self.limits.answer_seconds)
 
     def _say(self, text: str) -> None:
         if not self._said:
             self._said = True
             self._report(text)
-
-
-_BUNDLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
-
-
-def _as_it_is(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-    """Keeps `requests` from adding a login out of `.netrc`."""
-    return request

@@ -1,13 +1,12 @@
 """What refers to a manifest: by the registry's referrers API, else by the index under the tag `sha256-HEX`."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from typing import TYPE_CHECKING
 
 from mlcube import oci
 from mlcube.errors import CubeError, MissingInput, Unreachable
 from mlcube.oci import Descriptor, Index, Manifest
-from mlcube.registry.answers import decode, read
+from mlcube.registry.answers import decode, following
 from mlcube.registry.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -24,28 +23,29 @@ def referrers(registry: "Registry", exchange: Exchange, digest: str) -> tuple[De
     """The manifests whose subject is `digest`."""
     what = f"what refers to `{digest}` in `{registry.repository}`"
     found: list[Descriptor] = []
-    url: str | None = f"{registry.repository.url}/referrers/{digest}"
+    url: str | None = f"referrers/{digest}"
     for _ in range(_MOST_PAGES):
         if url is None:
             break
-        with exchange.request("GET", url, what, headers={"Accept": oci.INDEX}, expected=(200, 404, 405)) as response:
-            kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            if response.status_code != 200 or kind != oci.INDEX:
-                return _kept(registry, digest)
-            found += decode(read(response, _INDEX_BYTES, what), Index, what).manifests
-            following = response.links.get("next", {}).get("url")
-            url = exchange.checked(urljoin(url, following), what) if following else None
+        answer, content = exchange.read(
+            url, what, _INDEX_BYTES, headers={"Accept": oci.INDEX}, expected=(200, 404, 405)
+        )
+        if answer.status != 200 or answer.media_type != oci.INDEX:
+            return _kept(registry, digest)
+        found += decode(content, Index, what).manifests
+        next_page = following(answer)
+        url = exchange.checked(url, next_page, what) if next_page else None
     return tuple(found)
 
 
-def attach(registry: "Registry", put: Callable[[bytes, str, str], tuple[str, Any]], content: bytes) -> str:
+def attach(registry: "Registry", put: Callable[[bytes, str, str], tuple[str, str]], content: bytes) -> str:
     """Put a manifest with a subject, and note it under the subject's tag where the registry does not do so itself."""
     manifest = decode(content, Manifest, "the manifest that is to refer to another")
     if manifest.subject is None:
         raise CubeError("a manifest that refers to another names it as its `subject`")
     subject = oci.check_digest(manifest.subject.digest)
-    digest, headers = put(content, manifest.media_type, oci.digest_of(content))
-    if headers.get("OCI-Subject") == subject:
+    digest, noted = put(content, manifest.media_type, oci.digest_of(content))
+    if noted == subject:
         return digest
     entry = Descriptor(
         media_type=manifest.media_type,

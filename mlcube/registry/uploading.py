@@ -4,20 +4,21 @@ import re
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from mlcube.errors import CubeError, Damaged
 from mlcube.oci import Descriptor
 from mlcube.registry.answers import failure, passing
+from mlcube.registry.body import Body
 from mlcube.registry.exchange import Exchange
 from mlcube.registry.patience import Passing
-from mlcube.registry.transfer import PIECE_BYTES, Body, Pace
 
 if TYPE_CHECKING:
-    from requests import Response
+    from mlcube.registry.connections import Answer
 
 __all__ = ["cancel", "upload"]
 
+_PIECE_BYTES = 1 << 20
 _RANGE = re.compile(r"(?:bytes[= ])?0-([0-9]+)")
 _FINISH_BYTES_PER_SECOND = 16 << 20
 """How fast a registry looks at what it got before it answers, at the least."""
@@ -77,9 +78,9 @@ class _Upload:
 
     def _begin(self) -> None:
         """Ask for a place to send it to."""
-        url = f"{self._exchange.repository.url}/blobs/uploads/"
-        with self._exchange.request("POST", url, self._what, content=b"", expected=(202,)) as response:
-            self._url = self._next(url, response)
+        url = "blobs/uploads/"
+        with self._exchange.request("POST", url, self._what, content=b"", expected=(202,)) as answer:
+            self._url = self._next(url, answer)
         self._settle(0)
 
     def _send(self) -> None:
@@ -89,21 +90,21 @@ class _Upload:
         with closing(self._source()) as file:
             if self._there:
                 file.seek(self._there)
-            body = Body(file, size, Pace(self._exchange.limits, self._exchange.host), self._exchange.check, self._moved)
+            body = Body(file, size, self._exchange.check, self._moved)
             headers = {
                 "Content-Type": "application/octet-stream",
                 "Content-Range": f"{self._there}-{self._descriptor.size - 1}",
             }
             try:
-                response = self._exchange.once("PATCH", url, self._what, headers=headers, content=body)
+                answer = self._exchange.once("PATCH", url, self._what, headers=headers, content=body)
             except Passing:
                 if body.short:
                     raise self._changed() from None
                 raise
-        with response:
-            if response.status_code not in (202, 204, 201):
-                raise self._bad(response)
-            self._url = self._next(url, response)
+        with answer:
+            if answer.status not in (202, 204, 201):
+                raise self._bad(answer)
+            self._url = self._next(url, answer)
         self._settle(self._descriptor.size)
 
     def _finish(self) -> bool:
@@ -112,43 +113,41 @@ class _Upload:
         address = f"{url}{'&' if urlsplit(url).query else '?'}digest={self._descriptor.digest}"
         wait = self._exchange.limits.answer_seconds + self._descriptor.size / _FINISH_BYTES_PER_SECOND
         headers = {"Content-Type": "application/octet-stream"}
-        with self._exchange.once(
-            "PUT", address, self._what, headers=headers, content=b"", wait_seconds=wait
-        ) as response:
-            if response.status_code in (201, 204):
+        with self._exchange.once("PUT", address, self._what, headers=headers, content=b"", wait_seconds=wait) as answer:
+            if answer.status in (201, 204):
                 return True
-            raise self._bad(response)
+            raise self._bad(answer)
 
-    def _bad(self, response: "Response") -> Passing | CubeError:
+    def _bad(self, answer: "Answer") -> Passing | CubeError:
         """What a bad answer means: lost uploads begin again, content that changed is said to be so."""
-        if (fault := passing(response, self._exchange.host)) is not None:
+        if (fault := passing(answer, self._exchange.host)) is not None:
             return fault
-        if response.status_code in (404, 416):
-            return Passing(f"`{self._exchange.host}` has lost the upload ({response.status_code})")
-        if response.status_code == 400 and not self._is_what_it_was():
+        if answer.status in (404, 416):
+            return Passing(f"`{self._exchange.host}` has lost the upload ({answer.status})")
+        if answer.status == 400 and not self._is_what_it_was():
             return self._changed()
-        return failure(response, self._exchange.host, self._what)
+        return failure(answer, self._exchange.host, self._what)
 
     def _look(self) -> None:
         """After a fault: what the registry has of the upload. What it does not know any more begins again."""
         if self._url is None:
             return
-        with suppress(Passing), self._exchange.once("GET", self._url, self._what) as response:
-            if response.status_code == 204:
-                found = _RANGE.fullmatch(response.headers.get("Range", ""))
+        with suppress(Passing), self._exchange.once("GET", self._url, self._what) as answer:
+            if answer.status == 204:
+                found = _RANGE.fullmatch(answer.header("Range"))
                 end = int(found[1]) if found else 0
                 there = end + 1 if end else 0  # `0-0` says nothing and one byte alike
                 if there <= self._descriptor.size:
-                    self._url = self._next(self._url, response)
+                    self._url = self._next(self._url, answer)
                     self._settle(there)
                     return
-            if response.status_code < 500:
+            if answer.status < 500:
                 self._url = None
                 self._settle(0)
 
-    def _next(self, url: str, response: "Response") -> str:
-        location = response.headers.get("Location")
-        return self._exchange.checked(urljoin(url, location), self._what) if location else url
+    def _next(self, url: str, answer: "Answer") -> str:
+        location = answer.header("Location")
+        return self._exchange.checked(url, location, self._what) if location else url
 
     def _moved(self, count: int) -> None:
         self._sent += count
@@ -166,7 +165,7 @@ class _Upload:
 
         found = hashlib.sha256()
         with closing(self._source()) as file:
-            while piece := file.read(PIECE_BYTES):
+            while piece := file.read(_PIECE_BYTES):
                 self._exchange.check()
                 found.update(piece)
         return f"sha256:{found.hexdigest()}" == self._descriptor.digest
