@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mlcube import locks, oci
+from mlcube.artifact import TITLE
 from mlcube.bundling import artifacts
 from mlcube.bundling import images as engine_images
 from mlcube.bundling.layout import ROLE, Entry
@@ -16,7 +17,7 @@ from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
 from mlcube.errors import Damaged, UsageError
 
-__all__ = ["REFERRER", "Artifact", "Files", "Gathered", "Piece", "create_bundle"]
+__all__ = ["REFERRER", "Artifact", "Files", "Gathered", "Making", "Pending", "Piece", "create_bundle"]
 
 REFERRER = "referrer"
 """The role of what says something of the cube: signatures, bill of materials, record of the publication."""
@@ -27,6 +28,33 @@ class Piece(NamedTuple):
 
     descriptor: oci.Descriptor
     open: Callable[[], Any]
+
+
+class Pending(NamedTuple):
+    """A blob whose digest is found out while it is written."""
+
+    media_type: str
+    size: int
+    annotations: dict[str, str]
+    open: Callable[[], Any]
+    noted: Callable[[str], None] = lambda _digest: None
+    """Told the digest."""
+
+
+class Making(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact whose manifest is made once the digests of all its layers are known."""
+
+    name: str
+    role: str
+    artifact_type: str
+    layers: tuple[Piece | Pending, ...]
+    config: bytes
+    config_type: str
+    annotations: dict[str, str] = {}
+
+    def entry(self) -> Entry:
+        """Its place in the index, but for digest and size."""
+        return _entry(self.name, self.role, self.artifact_type)
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +69,12 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
     def entry(self) -> Entry:
         """Its place in the index."""
-        return Entry(
-            media_type=oci.MANIFEST,
-            digest=oci.digest_of(self.manifest),
-            size=len(self.manifest),
-            artifact_type=self.artifact_type,
-            annotations={"org.opencontainers.image.ref.name": self.name, ROLE: self.role},
-        )
+        return _entry(self.name, self.role, self.artifact_type)
+
+
+def _entry(name: str, role: str, artifact_type: str) -> Entry:
+    told = {"org.opencontainers.image.ref.name": name, ROLE: role}
+    return Entry(media_type=oci.MANIFEST, digest="", size=0, artifact_type=artifact_type, annotations=told)
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,14 +93,14 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
 class Gathered(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that goes into a bundle, in the order in which it is written."""
 
-    cube: Artifact
+    cube: Artifact | Making
     referrers: tuple[Artifact, ...] = ()
     images: tuple[engine_images.EngineImage | Artifact, ...] = ()
     files: tuple[Files, ...] = ()
     install: bytes | None = None
     """The script that installs `cube`, where its wheels are among the files."""
 
-    def all(self) -> Iterable[Artifact | engine_images.EngineImage | Files]:
+    def all(self) -> Iterable[Artifact | Making | engine_images.EngineImage | Files]:
         """In order."""
         return (self.cube, *self.referrers, *self.images, *self.files)
 
@@ -109,24 +136,53 @@ def create_bundle(
         return writer.finish(entries)
 
 
-def _write(writer: Writer, what: Artifact | engine_images.EngineImage | Files, check: Callable[[], None]) -> Entry:
-    if isinstance(what, Artifact):
-        return _artifact(writer, what)
+def _write(
+    writer: Writer, what: Artifact | Making | engine_images.EngineImage | Files, check: Callable[[], None]
+) -> Entry:
     if isinstance(what, engine_images.EngineImage):
         return engine_images.add(writer, what, check)
-    return artifacts.add(writer, what.entry(), what.paths)
+    if isinstance(what, Files):
+        return artifacts.add(writer, what.entry(), what.paths)
+    if isinstance(what, Making):
+        written = _made(writer, what)
+    else:
+        for piece in what.pieces:
+            _piece(writer, piece)
+        written = writer.small(what.manifest, oci.MANIFEST)
+    return msgspec.structs.replace(what.entry(), digest=written.digest, size=written.size)
 
 
-def _artifact(writer: Writer, artifact: Artifact) -> Entry:
-    for piece in artifact.pieces:
-        if writer.has(piece.descriptor.digest):
-            continue
+def _made(writer: Writer, making: Making) -> oci.Descriptor:
+    layers = tuple(
+        _piece(writer, layer) if isinstance(layer, Piece) else _pending(writer, layer) for layer in making.layers
+    )
+    manifest = oci.Manifest(
+        schema_version=2,
+        media_type=oci.MANIFEST,
+        config=writer.small(making.config, making.config_type),
+        layers=layers,
+        artifact_type=making.artifact_type,
+        annotations=making.annotations,
+    )
+    return writer.manifest(manifest)
+
+
+def _piece(writer: Writer, piece: Piece) -> oci.Descriptor:
+    if not writer.has(piece.descriptor.digest):
         with piece.open() as file:
             writer.stream(file, piece.descriptor.size, piece.descriptor.digest)
-            if file.read(1):
-                raise Damaged(f"what should be `{piece.descriptor.digest}` is longer now", hint="it was changed")
-    return _checked(artifact, writer.small(artifact.manifest, oci.MANIFEST))
+            _ends(file, piece.descriptor.digest)
+    return piece.descriptor
 
 
-def _checked(artifact: Artifact, written: oci.Descriptor) -> Entry:
-    return msgspec.structs.replace(artifact.entry(), digest=written.digest, size=written.size)
+def _pending(writer: Writer, layer: Pending) -> oci.Descriptor:
+    with layer.open() as file:
+        digest = writer.stream(file, layer.size)
+        _ends(file, layer.annotations.get(TITLE, digest))
+    layer.noted(digest)
+    return oci.Descriptor(media_type=layer.media_type, digest=digest, size=layer.size, annotations=layer.annotations)
+
+
+def _ends(file: Any, name: str) -> None:
+    if file.read(1):
+        raise Damaged(f"`{name}` became longer while it was read", hint="run it again when nothing writes there")

@@ -1,4 +1,4 @@
-"""A bundle as a cube that can be run: its files in the store, its image, SIF file or wheels where a platform finds them."""
+"""A bundle as a cube that runs: its files in the store, its image, SIF file or wheels where a platform finds them."""
 
 import os
 from collections.abc import Callable, Sequence

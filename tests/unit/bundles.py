@@ -1,6 +1,7 @@
 """Small bundles for tests: a cube's artifact out of bytes, and tars that somebody with bad intent has made."""
 
 import io
+from functools import partial
 from pathlib import Path
 
 from mlcube import oci
@@ -25,7 +26,7 @@ def cube_artifact(contents: dict[str, bytes], name: str = "little:1.0") -> Artif
         schema_version=2, media_type=oci.MANIFEST, config=config, layers=layers, artifact_type=ARTIFACT
     )
     blobs = [*zip(layers, contents.values(), strict=True), (config, told)]
-    pieces = tuple(Piece(descriptor, lambda content=content: io.BytesIO(content)) for descriptor, content in blobs)
+    pieces = tuple(Piece(descriptor, partial(io.BytesIO, content)) for descriptor, content in blobs)
     return Artifact(
         name=name, role=CUBE, manifest=oci.canonical(manifest), artifact_type=ARTIFACT, pieces=pieces
     )  # fmt: skip
