@@ -33,6 +33,7 @@ COMMANDS = {
     "cancel": "stop a run wherever it is",
     "config": "read and change this machine's settings",
     "show-config": "print a cube's file with everything that overrides it",
+    "bundle": "carry a cube with everything it needs in one file",
     "completion": "print the script that completes `cube` in a shell",
 }
 

@@ -1,0 +1,1 @@
+"""Publishes a cube to a registry."""
