@@ -26,6 +26,7 @@ COMMANDS = {
     "pull": "bring a cube to this machine, from wherever it is",
     "lock": "write down exactly what is run, by digests",
     "cache": "list, pin, verify and prune what was pulled",
+    "publish": "put a cube into a registry, with its image pinned beside it",
     "platforms": "show what can be used here, and what would make the rest usable",
     "doctor": "look whether this site could run a cube, and what would mend it",
     "conformance": "hold a platform to what every runner owes a task",
