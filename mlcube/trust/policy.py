@@ -1,6 +1,6 @@
 """Decides what may run: a cube, known by its digest, against the rules of this machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -51,7 +51,7 @@ def no_signatures() -> tuple[Signature, ...]:
 
 
 def admit(
-    subject: Subject, signatures: Callable[[], Sequence[Signature]] = no_signatures, *, policy: Policy | None = None
+    subject: Subject, signatures: Callable[[], Iterable[Signature]] = no_signatures, *, policy: Policy | None = None
 ) -> Admission:
     """That the policy allows what is asked for; the signatures are only fetched when it asks for them.
 
@@ -74,8 +74,9 @@ def admit(
             hint="pip install 'mlcube[sign]'",
         )
     keys = policy.keys_of(rule)
-    found = tuple(signatures())
-    for signature in found:
+    found = False
+    for signature in signatures():
+        found = True
         if (name := verified_by(signature, subject.digest, keys)) is not None:
             return Admission(digest=subject.digest, signed=True, key=name, policy=policy.file)
     names = ", ".join(f"`{name}`" for name, _ in keys)
@@ -91,7 +92,7 @@ def decided(policy: Policy, subject: Subject) -> tuple[Rule | None, Allow, str]:
     for rule, line in zip(policy.rules, policy.lines, strict=True):
         if _about(rule, subject):
             return rule, rule.allow, f"the rule at {policy.file}:{line}"
-    return None, policy.default, f"the default of {policy.file}"
+    return None, policy.default, f"the default of {policy.file}" if policy.rules else str(policy.file)
 
 
 def _about(rule: Rule, subject: Subject) -> bool:

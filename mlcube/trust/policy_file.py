@@ -43,7 +43,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     names: Annotated[
         tuple[str, ...] | None,
         Meta(
-            description="Patterns of what is asked for: a zoo's `digits`, a registry's `lab/model`, a path, an address.",
+            description="Patterns of what is asked for: a zoo's `digits`, a registry's `lab/model`, a path, a URL.",
             examples=[["digits*", "medical/**"]],
         ),
     ] = None

@@ -137,10 +137,10 @@ def manifest_of(signatures: Sequence[Signature], former: bytes | None = None) ->
     return msgspec.json.encode(manifest), config
 
 
-def read(manifest: bytes, blob: Callable[[Descriptor], bytes]) -> tuple[Signature, ...]:
+def read(manifest: bytes | Manifest, blob: Callable[[Descriptor], bytes]) -> tuple[Signature, ...]:
     """The signatures that a manifest holds; what is none is left out. Raises Damaged when it is no such manifest."""
     found = []
-    for layer in _decoded(manifest).layers:
+    for layer in (_decoded(manifest) if isinstance(manifest, bytes) else manifest).layers:
         text = layer.annotations.get(ANNOTATION)
         if layer.media_type != PAYLOAD or not text or layer.size > _PAYLOAD_BYTES:
             continue
