@@ -15,7 +15,7 @@ from mlcube.cli.outcome import outcome
 
 __all__ = ["COMMANDS", "start", "understood"]
 
-COMMANDS = ("check", "run")
+COMMANDS = ("check", "pull", "run")
 
 
 def start(words: Sequence[str]) -> int | None:
@@ -39,7 +39,13 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
         if not word.startswith("-"):
             if positional is None or not word:
                 return None
-            given.setdefault(positional, []).append(word)
+            name, kind = positional
+            if _admitted(kind)[0]:
+                given.setdefault(name, []).append(word)
+            elif name in given:
+                return None
+            else:
+                given[name] = word
             continue
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
         if name not in options:
@@ -66,8 +72,8 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
     return given
 
 
-def _declared(command: Callable[..., Any]) -> tuple[Mapping[str, tuple[str, Any]], str | None]:
-    """The parameter and the type of every option, and the parameter that takes the other words."""
+def _declared(command: Callable[..., Any]) -> tuple[Mapping[str, tuple[str, Any]], tuple[str, Any] | None]:
+    """The parameter and the type of every option, and those that take the other words."""
     options: dict[str, tuple[str, Any]] = {}
     positional = None
     for parameter, hint in command.__annotations__.items():
@@ -75,7 +81,7 @@ def _declared(command: Callable[..., Any]) -> tuple[Mapping[str, tuple[str, Any]
         if notes and isinstance(notes[0], Declared):
             options.update(dict.fromkeys(notes[0].names, (parameter, kind)))
             if not notes[0].names:
-                positional = parameter
+                positional = parameter, kind
     return options, positional
 
 

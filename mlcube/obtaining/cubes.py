@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,6 +29,8 @@ class Obtained(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """What `read_cube` takes."""
     reference: Reference
+    root: str | None = None
+    """The folder in which it is kept; None: it is a path."""
     overrides: tuple[str, ...] = ()
     """What `-P` would say so that the published image runs; weaker than the user's own."""
     workspace: str | None = None
@@ -77,12 +80,12 @@ def obtain(
             from mlcube.obtaining.repositories import from_git
 
             root, digest = from_git(reference, asking, digest)
-            found = Obtained(path=root, reference=reference, digest=digest)
+            found = Obtained(path=root, root=root, reference=reference, digest=digest)
         case "archive":
             from mlcube.obtaining.archives import from_archive
 
             root, digest = from_archive(reference, asking)
-            found = Obtained(path=root, reference=reference, digest=digest)
+            found = Obtained(path=root, root=root, reference=reference, digest=digest)
     if locked is not None:
         locked.check_digest(found.digest)
     return msgspec.structs.replace(found, workspace=os.path.abspath("workspace"))
@@ -104,6 +107,7 @@ def _published(
     path = os.path.join(kept.root, kept.config.file) if kept.config else kept.root
     return Obtained(
         path=path,
+        root=kept.root,
         reference=reference,
         overrides=pinned(kept.config),
         digest=kept.digest,
@@ -114,7 +118,7 @@ def _published(
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
     name = reference.name or ""
     try:
-        from mlcube.zoo import find
+        find = import_module("mlcube.zoo").find
     except ImportError:
         raise MissingInput(
             f"`{reference.text}` is no folder or file, and no zoo is configured that could know it",
@@ -132,6 +136,7 @@ def _bundled(reference: Reference, asking: "Asking") -> Obtained:
     kept = opened(reference.path, check=asking.check).kept
     return Obtained(
         path=os.path.join(kept.root, kept.config.file),
+        root=kept.root,
         reference=reference,
         overrides=pinned(kept.config),
         digest=kept.digest,
