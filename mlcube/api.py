@@ -172,13 +172,16 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
     `overrides` are what `-P` takes on the command line, as in `docker.image=mine:2`. `trust` allows what the cube's
     raw engine arguments open on this machine.
 
-    Raises MissingInput when there is none, InvalidFile with every problem of its file.
+    Raises MissingInput when there is none, InvalidFile with every problem of its file, Untrusted when the policy of
+    this machine forbids it.
 
     >>> load("examples/hello_world").tasks  # doctest: +SKIP
     ('hello', 'bye')
     """
+    from mlcube.obtaining.admitting import admit_path
     from mlcube.reading import read_cube
 
+    admit_path(os.fspath(path))
     return Cube(*read_cube(os.fspath(path), overrides=overrides, trust=trust))
 
 

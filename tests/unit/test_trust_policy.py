@@ -145,7 +145,7 @@ def test_keys_are_files_beside_the_policy_or_stand_in_it(tmp_path: Path) -> None
         ("ruels: []", ["trust.yaml:1:1: error: unknown key `ruels`", "did you mean `rules`?"]),
         ("rules: {}", ["`rules` must be a list"]),
         ("rules: [{kinds: [path]}]", ["trust.yaml:1:9", "`rules[0]` needs a key `allow`"]),
-        ("rules: [{allow: maybe}]", ["trust.yaml:1:17", "`always`, `signed`, `never`, not `maybe`"]),
+        ("rules: [{allow: maybe}]", ["trust.yaml:1:17", "must be one of `always`, `never`, `signed`, not `maybe`"]),
         ("rules: [{allow: yes}]", ["not `yes`"]),
         ("rules: [{allow: always, kind: [path]}]", ["unknown key `kind`", "did you mean `kinds`?"]),
         ("rules: [{allow: never, kinds: [paht]}]", ["trust.yaml:1:32", "not `paht`"]),
