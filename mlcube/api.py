@@ -172,19 +172,21 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
     """The cube at `path`: a directory, its file, or any other reference to a cube, as `oci://host/name:tag`.
 
     What is no path is brought to this machine unless it is there, and verified; its parameters then lie in `workspace`
-    in the current directory. `overrides` are what `-P` takes on the command line, as in `docker.image=mine:2`. `trust` allows what the cube's
-    raw engine arguments open on this machine.
+    in the current directory. `overrides` are what `-P` takes on the command line, as in `docker.image=mine:2`. `trust`
+    allows what the cube's raw engine arguments open on this machine.
 
-    Raises MissingInput when there is none, InvalidFile with every problem of its file; Unreachable, Denied, Damaged
-    and Untrusted for what comes from elsewhere.
+    Raises MissingInput when there is none, InvalidFile with every problem of its file, Untrusted when the policy of
+    this machine forbids it; Unreachable, Denied and Damaged for what comes from elsewhere.
 
     >>> load("examples/hello_world").tasks  # doctest: +SKIP
     ('hello', 'bye')
     """
+    from mlcube.obtaining.admitting import admit_path
     from mlcube.reading import read_cube
 
     text = os.fspath(path)
     if not isinstance(path, str) or os.path.isdir(text):  # plainly a path
+        admit_path(text)
         return Cube(*read_cube(text, overrides=overrides, trust=trust))
     from mlcube.obtaining import obtain
 

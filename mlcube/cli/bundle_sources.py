@@ -15,6 +15,7 @@ from mlcube.cli.arguments import overrides
 from mlcube.cube import Cube
 from mlcube.errors import CubeError
 from mlcube.known_digests import KnownDigests
+from mlcube.obtaining.admitting import admit_path
 from mlcube.packing import Entry, contents, layers, read_rules
 from mlcube.reading import read_cube
 
@@ -33,6 +34,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_source(reference: str, override: Sequence[str], *, with_data: bool, trust: bool) -> Source:
     """The cube that a reference names."""
+    admit_path(reference)
     of_cube, _ = overrides(list(override))
     cube, warnings = read_cube(reference, overrides=of_cube, trust=trust)
     console.warnings(warnings)

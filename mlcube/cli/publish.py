@@ -1,6 +1,7 @@
 """`cube publish`: a cube in a registry, with its image beside it, under a tag that is put last."""
 
 import os
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from mlcube.artifact import PUBLICATION, SBOM, PublishedImage
@@ -10,6 +11,7 @@ from mlcube.cli.declared import argument, option
 from mlcube.cli.meter import Meter, amount
 from mlcube.cube import Cube
 from mlcube.errors import CubeError, PreparationFailed, UsageError
+from mlcube.oci import Descriptor
 from mlcube.publishing import (
     Content,
     Destination,
@@ -42,6 +44,8 @@ DestinationArgument = Annotated[str, argument(metavar="oci://HOST/NAME:TAG", hel
 WithInputs = Annotated[bool, option("--with-inputs", help="also the sample inputs in the cube's own workspace")]
 NoImage = Annotated[bool, option("--no-image", help="leave the container image where it is, and do not pin it")]
 Compress = Annotated[bool, option("--compress", help="pack large files with zstd")]
+Sign = Annotated[bool, option("--sign", help="sign it with `--key`, before the tag leads to it")]
+KeyFile = Annotated[str | None, option("--key", metavar="FILE", help="the private key, whose passphrase is asked for")]
 DryRun = Annotated[bool, option("--dry-run", help="print what would be sent, and send nothing")]
 
 
@@ -51,6 +55,8 @@ def command(
     with_inputs: WithInputs = False,
     no_image: NoImage = False,
     compress: Compress = False,
+    sign: Sign = False,
+    key: KeyFile = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -58,6 +64,8 @@ def command(
     place = Destination.parse(destination)
     if "://" in mlcube:
         raise UsageError(f"`{mlcube}` is no folder", hint="a cube is published from the folder in which it lies")
+    if sign != (key is not None):
+        raise UsageError("`--sign` and `--key` belong together", hint="--sign --key FILE")
     cube, warnings = read_cube(mlcube, strict=True)
     console.warnings(warnings)
     name = _name(cube, place)
@@ -66,6 +74,7 @@ def command(
     found = _image(cube, place, wanted=not no_image, build=not dry_run)
     if dry_run:
         return _told(cube, place, content, source, found, name, as_json=as_json)
+    signed = _signing(key)
     image = _pushed(found, place)
     publication = compose(cube, content, name=name, image=image, source=source)
     documents = (
@@ -76,9 +85,18 @@ def command(
         before = former(registry, place.tag)
         total = sum(blob.descriptor.size for blob in missing(publication, before.blobs))
         with Meter("sent", total) as meter:
-            sent = send(registry, publication, place.tag, before, documents, progress=meter.advance)
+            sent = send(registry, publication, place.tag, before, documents, progress=meter.advance, put=signed)
     _result(place, publication, sent, image, as_json=as_json)
     return 0
+
+
+def _signing(key: str | None) -> Callable[[Registry, Descriptor], None]:
+    """What signs the manifest, if it is to be signed: the passphrase is asked for before anything is sent."""
+    if key is None:
+        return lambda _registry, _descriptor: None
+    from mlcube.cli.sign import key_of, signing
+
+    return signing(key_of(key))
 
 
 def _name(cube: Cube, place: Destination) -> str:

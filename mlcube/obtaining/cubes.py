@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -43,6 +43,8 @@ class Obtained(msgspec.Struct, frozen=True, kw_only=True):
     """The zoo that knew the name."""
     bundle: str | None = None
     """The bundle it is in."""
+    admission: Any = None
+    """The `Admission` of this machine's policy; None: there is no policy, or none is asked about its kind."""
 
 
 def obtain(
@@ -99,11 +101,11 @@ def pinned(config: CubeConfig | None) -> tuple[str, ...]:
 
 
 def _published(
-    reference: Reference, asking: "Asking", digest: str | None, *, kind: str = "oci", name: str | None = None
+    reference: Reference, asking: "Asking", digest: str | None, *, name: str | None = None, zoo: str | None = None
 ) -> Obtained:
     from mlcube.obtaining.registries import from_registry
 
-    kept = from_registry(reference, asking, digest, kind=kind, name=name)
+    kept, admission = from_registry(reference, asking, digest, name=name, zoo=zoo)
     path = os.path.join(kept.root, kept.config.file) if kept.config else kept.root
     return Obtained(
         path=path,
@@ -112,6 +114,7 @@ def _published(
         overrides=pinned(kept.config),
         digest=kept.digest,
         config=kept.config,
+        admission=admission,
     )
 
 
@@ -126,14 +129,20 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
         ) from None
     found = find(name, reference.version)
     there = references.parse(found.reference)
-    obtained = _published(there, asking, digest, kind="zoo", name=name)
+    obtained = _published(there, asking, digest, name=name, zoo=found.zoo)
     return msgspec.structs.replace(obtained, reference=reference, zoo=found.zoo)
 
 
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:
     from mlcube.bundling import opened  # type: ignore[attr-defined,unused-ignore]
+    from mlcube.obtaining.admitting import admit_bundle
 
-    kept = opened(reference.path, check=asking.check).kept
+    admissions: list[Any] = []
+    kept = opened(
+        reference.path,
+        admit=lambda bundle, entry: admissions.append(admit_bundle(bundle, entry.digest)),
+        check=asking.check,
+    ).kept
     return Obtained(
         path=os.path.join(kept.root, kept.config.file),
         root=kept.root,
@@ -142,4 +151,5 @@ def _bundled(reference: Reference, asking: "Asking") -> Obtained:
         digest=kept.digest,
         config=kept.config,
         bundle=reference.path,
+        admission=admissions[0],
     )
