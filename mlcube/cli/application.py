@@ -23,6 +23,7 @@ COMMANDS = {
     "configure": "make the image or environment of a cube available",
     "inspect": "print which image a cube uses, as a hash",
     "create": "create a new cube from a template",
+    "publish": "put a cube into a registry, with its image pinned beside it",
     "platforms": "show what can be used here, and what would make the rest usable",
     "doctor": "look whether this site could run a cube, and what would mend it",
     "conformance": "hold a platform to what every runner owes a task",
@@ -33,6 +34,7 @@ COMMANDS = {
     "cancel": "stop a run wherever it is",
     "config": "read and change this machine's settings",
     "show-config": "print a cube's file with everything that overrides it",
+    "bundle": "carry a cube with everything it needs in one file",
     "completion": "print the script that completes `cube` in a shell",
 }
 

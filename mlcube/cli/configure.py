@@ -57,6 +57,18 @@ def chosen(path: str, platform: str | None, override: list[str] | None, *, trust
     return invocation, choice
 
 
+def make_available(cube: Cube, platform: str | None) -> None:
+    """Make the image of a cube that was read available, on a platform or the first that can."""
+    from mlcube.host import gather
+    from mlcube.running import configure
+
+    invocation = without_task(cube)
+    choice = choose(platform, read_settings(), [invocation], gather)
+    console.note(f"making `{invocation.image or invocation.cube}` available on {choice.platform.name}")
+    with console.progress() as descriptor:
+        configure(invocation, choice.platform, stderr=descriptor, report=console.note)
+
+
 def without_task(cube: Cube) -> Invocation:
     """The image or environment alone: no parameter and no need matter to it, and it is no run that is recorded."""
     name = next(iter(cube.tasks))
