@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -114,7 +115,7 @@ def _published(
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
     name = reference.name or ""
     try:
-        from mlcube.zoo import find
+        find = import_module("mlcube.zoo").find
     except ImportError:
         raise MissingInput(
             f"`{reference.text}` is no folder or file, and no zoo is configured that could know it",

@@ -1,4 +1,4 @@
-"""Cubes from git: kept by commit, unpacked with the suspicion that archives get, and without running anything of theirs."""
+"""Cubes from git: kept by commit, unpacked with the suspicion that archives get, and nothing of theirs is run."""
 
 import os
 import re
@@ -59,7 +59,7 @@ def from_git(reference: Reference, asking: Asking, digest: str | None) -> tuple[
     root = os.path.join(kept.root, reference.subfolder or "")
     if not os.path.isdir(root):
         raise MissingInput(f"`{url}` has no folder `{reference.subfolder}` at {commit[:12]}")
-    if not os.path.realpath(root).startswith(os.path.realpath(kept.root)):
+    if os.path.commonpath((os.path.realpath(root), os.path.realpath(kept.root))) != os.path.realpath(kept.root):
         raise UsageError(f"the folder `{reference.subfolder}` leads out of the repository")
     return root, key
 
@@ -125,10 +125,10 @@ def _git(*words: str, what: str) -> str:
     if answer.status == 127:
         raise EngineUnavailable("`git` is not installed", hint="install git, or name the cube in another way")
     if answer.status:
-        lines = [line for line in answer.stderr.strip().splitlines() if line]
+        lines = [line for line in answer.error.strip().splitlines() if line]
         said = "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[-3:])
         lowered = said.lower()
         if "authentication" in lowered or "permission denied" in lowered or "could not read username" in lowered:
             raise Denied(f"`{what}` refuses the login: {said}", hint="set up git's own credentials for it")
         raise Unreachable(f"git could not read `{what}`: {said}")
-    return answer.stdout
+    return answer.output

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO
 
 from mlcube import directories, files, oci
-from mlcube.errors import CubeError, Damaged
+from mlcube.errors import CubeError, Damaged, MissingInput
 from mlcube.locks import exclusive
 from mlcube.oci import Manifest
 from mlcube.store import listing, pruning
@@ -138,6 +138,16 @@ class Store:
         except Damaged as error:
             raise Damaged(f"the kept cube `{digest}` is damaged: {error.args[0]}", hint=_AGAIN) from None
 
+    def verify(self, digest: str) -> None:
+        """Read everything of a kept cube. Raises Damaged, and MissingInput when it is not there."""
+        folder = self.folder(digest)
+        if not folder.there:
+            raise MissingInput(f"`{digest}` is not kept here", hint="`cube cache` lists what is")
+        try:
+            folder.verified(digest, self._check, thorough=True)
+        except Damaged as error:
+            raise Damaged(f"the kept cube `{digest}` is damaged: {error.args[0]}", hint=_AGAIN) from None
+
     def unpack(self, digest: str, origin: str | None = None) -> Kept:
         """Unpack the cube whose manifest and blobs are all there. Raises Damaged for any of them that is not right."""
         with self.lock(digest):
@@ -172,6 +182,10 @@ class Store:
         """Where a cube is kept, if it is."""
         name = digest.removeprefix("sha256:").replace(":", "-")
         return Folder(os.path.join(self.path, "cubes", name))
+
+    def digest_of_folder(self, name: str) -> str:
+        """The digest of the cube that is kept in a folder of that name."""
+        return name.replace("-", ":") if "-" in name else f"sha256:{name}"
 
     def lock(self, name: str) -> "AbstractContextManager[None]":
         """Hold a cube, a blob or, as `store`, everything against other processes; waits for them."""

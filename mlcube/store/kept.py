@@ -80,8 +80,8 @@ class Folder:
         except OSError:
             return 0.0
 
-    def verified(self, digest: str, check: Callable[[], None]) -> Kept:
-        """The cube, if everything is as it was. Raises Damaged."""
+    def verified(self, digest: str, check: Callable[[], None], *, thorough: bool = False) -> Kept:
+        """The cube, if everything is as it was; `thorough`: to the last byte. Raises Damaged."""
         with suppress(OSError):  # a store that is shared may be read-only
             os.utime(os.path.join(self.path, "used"))
         manifest = config = None
@@ -91,7 +91,7 @@ class Folder:
             if oci.digest_of(content) != manifest.config.digest:
                 raise Damaged(f"`{self.path}/config.json` is not what its digest says")
             config = read_config(content)
-        self.tree.verify(check)
+        self.tree.verify(check, thorough=thorough)
         return Kept(digest=digest, root=self.root, manifest=manifest, config=config)
 
     def _content(self, name: str) -> bytes:

@@ -55,7 +55,8 @@ def prune(store: "Store", older_than: float, keep: Sequence[str]) -> int:
         needed = set(spared)
         for path in _folders(store):
             folder = Folder(path)
-            digest, blobs = _needs(folder)
+            digest = store.digest_of_folder(os.path.basename(path))
+            blobs = _needs(folder, digest)
             pinned = os.path.exists(listing.pin_of(store, digest))
             if pinned or digest in spared or folder.used() > before:
                 needed |= blobs
@@ -93,16 +94,14 @@ def _folders(store: "Store") -> list[str]:
     return [os.path.join(folder, name) for name in _names(folder) if not name.startswith(".")]
 
 
-def _needs(folder: Folder) -> tuple[str, set[str]]:
-    """The digest of a cube, and of the blobs it was made of, as far as that can be read."""
-    name = os.path.basename(folder.path)
-    digest = name.replace("-", ":") if "-" in name else f"sha256:{name}"
+def _needs(folder: Folder, digest: str) -> set[str]:
+    """The blobs that a cube was made of, as far as that can be read."""
     try:
         with open(os.path.join(folder.path, "manifest.json"), "rb") as file:
             manifest = read_manifest(file.read(), digest)
     except (OSError, CubeError):
-        return digest, {digest}
-    return digest, {digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+        return {digest}
+    return {digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
 
 
 def _remove(folder: Folder) -> int:

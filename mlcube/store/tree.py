@@ -53,8 +53,11 @@ class Tree:
         except (OSError, msgspec.MsgspecError) as error:
             raise Damaged(f"`{self._seen}`, which tells what was kept, cannot be read: {error}") from None
 
-    def verify(self, check: Callable[[], None] = lambda: None) -> None:
-        """Look at every file; whatever looks otherwise than it did is read. Raises Damaged with the file's name."""
+    def verify(self, check: Callable[[], None] = lambda: None, *, thorough: bool = False) -> None:
+        """Look at every file; whatever looks otherwise than it did is read. Raises Damaged with the file's name.
+
+        `thorough`: every file is read.
+        """
         known = {each.path: each for each in self.read()}
         renewed: dict[str, Seen] = {}
         for path, status in self._files(derived=any(f"{_DERIVED}/" in path for path in known)):
@@ -62,8 +65,10 @@ class Tree:
             if seen is None:
                 raise Damaged(f"`{os.path.join(self.root, path)}` does not belong to what was kept")
             now = _look(status)
-            if now != (seen.size, seen.modified, seen.changed, seen.inode) or stat.S_ISLNK(status.st_mode) == (
-                not seen.target
+            if (
+                thorough
+                or now != (seen.size, seen.modified, seen.changed, seen.inode)
+                or stat.S_ISLNK(status.st_mode) == (not seen.target)
             ):
                 check()
                 self._read_again(seen, status, check)
