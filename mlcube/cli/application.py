@@ -23,6 +23,10 @@ COMMANDS = {
     "configure": "make the image or environment of a cube available",
     "inspect": "print which image a cube uses, as a hash",
     "create": "create a new cube from a template",
+    "pull": "bring a cube to this machine, from wherever it is",
+    "lock": "write down exactly what is run, by digests",
+    "cache": "list, pin, verify and prune what was pulled",
+    "publish": "put a cube into a registry, with its image pinned beside it",
     "platforms": "show what can be used here, and what would make the rest usable",
     "doctor": "look whether this site could run a cube, and what would mend it",
     "conformance": "hold a platform to what every runner owes a task",
@@ -34,6 +38,9 @@ COMMANDS = {
     "config": "read and change this machine's settings",
     "show-config": "print a cube's file with everything that overrides it",
     "bundle": "carry a cube with everything it needs in one file",
+    "key": "create a pair of keys that sign and verify cubes",
+    "sign": "sign a cube that is in a registry",
+    "verify": "verify who signed a cube, or show this machine's policy",
     "completion": "print the script that completes `cube` in a shell",
 }
 

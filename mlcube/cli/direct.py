@@ -15,7 +15,7 @@ from mlcube.cli.outcome import outcome
 
 __all__ = ["COMMANDS", "start", "understood"]
 
-COMMANDS = ("check", "run")
+COMMANDS = ("check", "pull", "run")
 
 
 def start(words: Sequence[str]) -> int | None:
