@@ -32,6 +32,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """The cube's manifest."""
     kept: Kept
+    config: CubeConfig
 
 
 class Provided(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +64,9 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
         entry = cube_entry(bundle)
         admitted(bundle, entry)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
-        return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept)
+        if kept.config is None:
+            raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
+        return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, config=kept.config)
 
 
 def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:

@@ -128,14 +128,14 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
 
 
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:
-    from mlcube.bundling import opened  # type: ignore[attr-defined,unused-ignore]
+    from mlcube.bundling import opened
 
-    kept = opened(reference.path, check=asking.check).kept
+    found = opened(reference.path or reference.text, check=asking.check)
     return Obtained(
-        path=os.path.join(kept.root, kept.config.file),
+        path=os.path.join(found.kept.root, found.config.file),
         reference=reference,
-        overrides=pinned(kept.config),
-        digest=kept.digest,
-        config=kept.config,
-        bundle=reference.path,
+        overrides=pinned(found.config),
+        digest=found.digest,
+        config=found.config,
+        bundle=found.path,
     )
