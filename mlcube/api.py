@@ -194,6 +194,11 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
     cube, warnings = read_cube(
         found.path, overrides=(*found.overrides, *overrides), workspace=found.workspace, trust=trust
     )
+    if found.admission is not None:
+        from mlcube.trust.covering import check_image, check_overrides
+
+        check_overrides(found.admission, overrides)
+        check_image(found.admission, cube)
     return Cube(cube, warnings, found.workspace)
 
 

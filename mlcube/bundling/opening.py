@@ -11,6 +11,7 @@ from mlcube.artifact import CubeConfig
 from mlcube.bundling import artifacts, images
 from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
+from mlcube.bundling.signatures import admitted
 from mlcube.errors import Damaged, MissingInput
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
@@ -31,6 +32,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """The cube's manifest."""
     kept: Kept
+    config: CubeConfig
 
 
 class Provided(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,20 +54,19 @@ def cube_entry(bundle: Bundle) -> Entry:
     return found[0]
 
 
-def opened(
-    path: str, *, admit: Callable[[Bundle, Entry], None] = lambda _bundle, _entry: None,
-    check: Callable[[], None] = lambda: None,
-) -> Opened:  # fmt: skip
+def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
     """The cube of a bundle, in the store of this machine: verified on the way there, and on use.
 
-    `admit` may raise Untrusted once it is known by its digest, before anything of it is unpacked.
+    Raises Untrusted, before anything is unpacked, when the policy of this machine forbids it.
     """
     store = Store(check=check)
     with Bundle(path) as bundle:
         entry = cube_entry(bundle)
-        admit(bundle, entry)
+        admitted(bundle, entry)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
-        return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept)
+        if kept.config is None:
+            raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
+        return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, config=kept.config)
 
 
 def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:

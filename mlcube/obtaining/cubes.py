@@ -2,14 +2,12 @@
 
 import os
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlcube import references
 from mlcube.artifact import CubeConfig
-from mlcube.errors import MissingInput
 from mlcube.references import Reference
 
 if TYPE_CHECKING:
@@ -120,13 +118,8 @@ def _published(
 
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
     name = reference.name or ""
-    try:
-        find = import_module("mlcube.zoo").find
-    except ImportError:
-        raise MissingInput(
-            f"`{reference.text}` is no folder or file, and no zoo is configured that could know it",
-            hint="`cube zoo add NAME URL` adds a zoo; a folder is written ./" + reference.text,
-        ) from None
+    from mlcube.zoo import find
+
     found = find(name, reference.version)
     there = references.parse(found.reference)
     obtained = _published(there, asking, digest, name=name, zoo=found.zoo)
@@ -134,22 +127,22 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
 
 
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:
-    from mlcube.bundling import opened  # type: ignore[attr-defined,unused-ignore]
+    from mlcube.bundling import opened
     from mlcube.obtaining.admitting import admit_bundle
 
     admissions: list[Any] = []
-    kept = opened(
-        reference.path,
+    found = opened(
+        reference.path or reference.text,
         admit=lambda bundle, entry: admissions.append(admit_bundle(bundle, entry.digest)),
         check=asking.check,
-    ).kept
+    )
     return Obtained(
-        path=os.path.join(kept.root, kept.config.file),
-        root=kept.root,
+        path=os.path.join(found.kept.root, found.config.file),
+        root=found.kept.root,
         reference=reference,
-        overrides=pinned(kept.config),
-        digest=kept.digest,
-        config=kept.config,
-        bundle=reference.path,
+        overrides=pinned(found.config),
+        digest=found.digest,
+        config=found.config,
+        bundle=found.path,
         admission=admissions[0],
     )
