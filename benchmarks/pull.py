@@ -2,7 +2,8 @@
 
     python benchmarks/pull.py [--registry 127.0.0.1:5000] [--mebibytes 2048] [--files 5000] [--rounds 3]
 
-It needs a registry that takes what it is given without a login, and `oras` on PATH or in `$ENGINES_STATE/witnesses/bin`.
+It needs a registry that takes what it is given without a login, and `oras` on PATH or in
+`$ENGINES_STATE/witnesses/bin`.
 """
 
 import argparse

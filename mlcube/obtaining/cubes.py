@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -118,8 +119,7 @@ def _published(
 
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
     name = reference.name or ""
-    from mlcube.zoo import find
-
+    find = import_module("mlcube.zoo").find
     found = find(name, reference.version)
     there = references.parse(found.reference)
     obtained = _published(there, asking, digest, name=name, zoo=found.zoo)

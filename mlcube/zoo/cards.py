@@ -16,7 +16,9 @@ def renderer() -> Callable[[str], str]:
     try:
         from markdown_it import MarkdownIt
     except ImportError:
-        raise UsageError("pages of a zoo need the package `markdown-it-py`", hint='pip install "mlcube[zoo]"') from None
+        raise UsageError(
+            "pages of a zoo need the package `markdown-it-py`", hint='pip install "mlcube[zoo]"'
+        ) from None
     markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     markdown.validateLink = safe_link  # type: ignore[method-assign]
     markdown.core.ruler.push("headings", _lower_headings)

@@ -117,7 +117,7 @@ class Pages:
         )
 
 
-def _amount(size: float) -> str:
+def _amount(size: int | float) -> str:
     """Bytes for people."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
@@ -151,4 +151,6 @@ def _need(item: tuple[str, Any]) -> str:
 
 def of_index(entries: Sequence[Entry], title: str) -> Index:
     """The index of these entries, each of which knows its page."""
-    return Index(title=title, cubes=tuple(msgspec.structs.replace(each, page=page_name(each)) for each in entries))
+    return Index(
+        title=title, cubes=tuple(msgspec.structs.replace(each, page=page_name(each)) for each in entries)
+    )
