@@ -1,31 +1,41 @@
-"""The signatures that a bundle carries: they prove themselves, wherever they lie."""
+"""The signatures that travel in a bundle, and what the policy of this machine says of its cube."""
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from io import BytesIO
+import os
+from typing import TYPE_CHECKING
 
-from mlcube.bundling.creating import REFERRER, Artifact, Piece
+from mlcube import trust
+from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
-from mlcube.oci import Descriptor, digest_of
-from mlcube.trust.signing import PAYLOAD, Signature, manifest_of, read, tag_of
 
-__all__ = ["carried", "signatures_in"]
+if TYPE_CHECKING:
+    from mlcube.trust.policy import Admission
+    from mlcube.trust.signing import Signature
 
-
-def signatures_in(bundle: Bundle) -> Iterator[Signature]:
-    """Every signature in a bundle, over whatever it may be."""
-    for entry in bundle.entries(REFERRER):
-        manifest = bundle.manifest(entry.digest)
-        if any(layer.media_type == PAYLOAD for layer in manifest.layers):
-            yield from read(manifest, lambda descriptor: bundle.blob(descriptor.digest))
+__all__ = ["admitted", "signatures_in"]
 
 
-def carried(digest: str, signatures: Sequence[Signature]) -> Artifact:
-    """The signatures of a cube as a part of a bundle."""
-    manifest, config = manifest_of(signatures)
-    contents = {digest_of(content): content for content in (config, *(each.payload for each in signatures))}
-    pieces = tuple(
-        Piece(Descriptor(media_type=PAYLOAD, digest=digest, size=len(content)), partial(BytesIO, content))
-        for digest, content in contents.items()
-    )
-    return Artifact(name=tag_of(digest), role=REFERRER, manifest=manifest, pieces=pieces)
+def signatures_in(bundle: Bundle) -> "tuple[Signature, ...]":
+    """The signatures of the bundle's cube."""
+    from mlcube.trust.signing import read, tag_of
+
+    (cube,) = bundle.entries(CUBE)
+    tag = tag_of(cube.digest)
+    found: list[Signature] = []
+    for entry in bundle.index.manifests:
+        if entry.name == tag and bundle.has(entry.digest):
+            found += read(bundle.manifest(entry.digest), lambda layer: bundle.blob(layer.digest))
+    return tuple(found)
+
+
+def admitted(bundle: Bundle, cube: Entry) -> "Admission | None":
+    """That the policy allows the cube, which is known by its digest; None without a policy. Raises Untrusted.
+
+    What was signed since the bundle was written may be kept here.
+    """
+    if not trust.in_force():
+        return None
+    from mlcube.trust.policy import Subject, admit
+    from mlcube.trust.registries import kept
+
+    subject = Subject(kind="bundle", name=os.path.realpath(bundle.path), digest=cube.digest)
+    return admit(subject, lambda: (*kept(cube.digest), *signatures_in(bundle)))

@@ -25,6 +25,7 @@ from mlcube.cli.arguments import (
     parameters,
     secrets,
 )
+from mlcube.cli.bundle_running import provided
 from mlcube.cli.conditions import check_available, check_data, check_image
 from mlcube.cli.declared import option
 from mlcube.cli.dry_run import print_plans
@@ -98,6 +99,7 @@ def command(
     """Run tasks of a cube. The exit status is that of the task that failed, or 0."""
     word, words = split_words(words, mlcube)
     named = cube_of(mlcube, word, workspace=workspace, locked=locked, offline=offline)
+    named, platform = provided(named, platform, rehearsal=dry_run)
     workspace = named.workspace
     of_cube, of_runner = overrides(override, platform)
     cube, warnings = read_named(named, of_cube, trust=trust)

@@ -134,22 +134,17 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
 
 
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:
-    from mlcube.bundling import opened  # type: ignore[attr-defined,unused-ignore]
-    from mlcube.obtaining.admitting import admit_bundle
+    from mlcube.bundling import opened
 
-    admissions: list[Any] = []
-    kept = opened(
-        reference.path,
-        admit=lambda bundle, entry: admissions.append(admit_bundle(bundle, entry.digest)),
-        check=asking.check,
-    ).kept
+    found = opened(reference.path or "", check=asking.check)
+    kept = found.kept
     return Obtained(
-        path=os.path.join(kept.root, kept.config.file),
+        path=os.path.join(kept.root, kept.config.file if kept.config else ""),
         root=kept.root,
         reference=reference,
         overrides=pinned(kept.config),
         digest=kept.digest,
         config=kept.config,
         bundle=reference.path,
-        admission=admissions[0],
+        admission=found.admission,
     )

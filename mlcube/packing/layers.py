@@ -20,7 +20,7 @@ from mlcube.packing.contents import Entry
 __all__ = ["CARD_FILE", "Layer", "layers"]
 
 CARD_FILE = "README.md"
-_PACK_BYTES = 1 << 20
+_PACK_BYTES = 512 << 10
 _CUT_BELOW = 8
 """Of the 256 values of a digest's first byte: a pack ends after about every 32nd file, whatever lies around it."""
 
