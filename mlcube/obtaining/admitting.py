@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 from mlcube import trust
 
 if TYPE_CHECKING:
-    from mlcube.bundling.reading import Bundle
     from mlcube.registry import Registry
     from mlcube.trust.policy import Admission
 
-__all__ = ["admit_address", "admit_bundle", "admit_path", "admit_published"]
+__all__ = ["admit_address", "admit_path", "admit_published"]
 
 
 def admit_path(path: str) -> None:
@@ -41,15 +40,3 @@ def admit_published(registry: "Registry", digest: str, *, name: str | None, zoo:
         kind="zoo" if zoo else "oci", name=name or where.name, repository=str(where), digest=digest, zoo=zoo
     )
     return admit(subject, lambda: signatures(registry, digest))
-
-
-def admit_bundle(bundle: "Bundle", digest: str) -> "Admission | None":
-    """The cube in a bundle. What was signed since the bundle was written may be kept here."""
-    if not trust.in_force():
-        return None
-    from mlcube.bundling.signatures import signatures_in
-    from mlcube.trust.policy import Subject, admit
-    from mlcube.trust.registries import kept
-
-    subject = Subject(kind="bundle", name=os.path.realpath(bundle.path), digest=digest)
-    return admit(subject, lambda: (*kept(digest), *signatures_in(bundle)))

@@ -128,14 +128,8 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
 
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:
     from mlcube.bundling import opened
-    from mlcube.obtaining.admitting import admit_bundle
 
-    admissions: list[Any] = []
-    found = opened(
-        reference.path or reference.text,
-        admit=lambda bundle, entry: admissions.append(admit_bundle(bundle, entry.digest)),
-        check=asking.check,
-    )
+    found = opened(reference.path or reference.text, check=asking.check)
     return Obtained(
         path=os.path.join(found.kept.root, found.config.file),
         root=found.kept.root,
@@ -144,5 +138,5 @@ def _bundled(reference: Reference, asking: "Asking") -> Obtained:
         digest=found.digest,
         config=found.config,
         bundle=found.path,
-        admission=admissions[0],
+        admission=found.admission,
     )

@@ -20,7 +20,7 @@ def own_registry(folder: Path) -> Iterator[str]:
     folder.mkdir()
     settings = folder.parent / f"{folder.name}.yml"
     settings.write_text(
-        f"version: 0.1\nlog: {{level: fatal, accesslog: {{disabled: true}}}}\n"
+        f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
         f"storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{address}'}}\n"
     )
     with subprocess.Popen(
