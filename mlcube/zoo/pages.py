@@ -47,6 +47,7 @@ class Pages:
 
     def __init__(self, index: Index, *, url: str | None = None) -> None:
         import jinja2
+        from markupsafe import Markup
 
         self._index, self._url = index, url
         self._card = renderer()
@@ -62,7 +63,7 @@ class Pages:
         self._cube = environment.get_template("cube.html")
         self._search = environment.get_template("index.html")
         self._all = environment.get_template("all.html")
-        self._safe = jinja2.utils.markupsafe.Markup
+        self._safe = Markup
         self._versions = {each[0].name: each for each in describing.latest(index.cubes)}
 
     def search(self) -> str:
@@ -117,7 +118,7 @@ class Pages:
         )
 
 
-def _amount(size: int | float) -> str:
+def _amount(size: float) -> str:
     """Bytes for people."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
@@ -151,6 +152,4 @@ def _need(item: tuple[str, Any]) -> str:
 
 def of_index(entries: Sequence[Entry], title: str) -> Index:
     """The index of these entries, each of which knows its page."""
-    return Index(
-        title=title, cubes=tuple(msgspec.structs.replace(each, page=page_name(each)) for each in entries)
-    )
+    return Index(title=title, cubes=tuple(msgspec.structs.replace(each, page=page_name(each)) for each in entries))
