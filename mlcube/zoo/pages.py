@@ -58,7 +58,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"amount": _amount, "about": _about, "need": _need}
+        environment.filters |= {"amount": _amount, "about": _about, "need": _need, "inline": _inline}
         environment.globals |= {"zoo": index, "kind_names": _KINDS}
         self._cube = environment.get_template("cube.html")
         self._search = environment.get_template("index.html")
@@ -84,7 +84,7 @@ class Pages:
         return str(
             self._cube.render(
                 cube=entry,
-                card=self._safe(self._card(card)) if card else None,
+                card=self._safe(self._card(_without_title(card, entry.name))) if card else None,
                 graph=self._safe(drawing(entry.tasks)),
                 running=running,
                 more=more,
@@ -116,6 +116,19 @@ class Pages:
             int(any(each.key for each in entry.signatures)),
             " ".join(dict.fromkeys(more))[:500],
         )
+
+
+def _without_title(card: str, name: str) -> str:
+    """A card without the heading that says what the page's own does."""
+    first, _, rest = card.lstrip().partition("\n")
+    return rest if first.startswith("# ") and first[2:].strip().casefold() == name.casefold() else card
+
+
+def _inline(text: str) -> Any:
+    """A sentence, in which what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
 def _amount(size: float) -> str:
