@@ -7,16 +7,30 @@ from typing import Annotated, Any
 from mlcube.cli.declared import argument, option
 from mlcube.errors import UsageError, did_you_mean
 
-__all__ = ["Json", "MlcubePath", "Overrides", "PlatformName", "TaskNames", "Trust", "Words", "Workspace"]
+__all__ = [
+    "CubeName",
+    "Json",
+    "Locked",
+    "MlcubePath",
+    "Offline",
+    "Overrides",
+    "PlatformName",
+    "TaskNames",
+    "Trust",
+    "Words",
+    "Workspace",
+]
 
 
 def complete_tasks(ctx: Any, incomplete: str) -> list[str]:
     """The tasks of the cube that the words so far name."""
+    from mlcube.cli.naming import cube_of, read_named, split_words
     from mlcube.errors import CubeError
-    from mlcube.reading import read_cube
 
     try:
-        cube, _ = read_cube(ctx.params.get("mlcube") or ".")
+        mlcube = ctx.params.get("mlcube") or "."
+        word, _ = split_words(ctx.params.get("words"), mlcube)
+        cube, _ = read_named(cube_of(mlcube, word, offline=True, told=False))
     except CubeError:
         return []
     before, comma, _ = incomplete.rpartition(",")
@@ -34,7 +48,14 @@ def complete_platforms(incomplete: str) -> list[str]:
         return []
 
 
-MlcubePath = Annotated[str, option("--mlcube", metavar="PATH", help="the cube: a directory, or its file")]
+MlcubePath = Annotated[
+    str, option("--mlcube", metavar="CUBE", help="the cube: a directory, its file, or any other reference")
+]
+CubeName = Annotated[
+    str | None, argument(metavar="[CUBE]", help="the cube, as with `--mlcube`: a path, oci://..., a name in a zoo")
+]
+Offline = Annotated[bool, option("--offline", help="make no network call; so does CUBE_OFFLINE=1")]
+Locked = Annotated[bool, option("--locked", help="refuse what differs from `mlcube.lock`")]
 PlatformName = Annotated[
     str | None,
     option("--platform", metavar="NAME", help="where to run, see `cube platforms`", autocompletion=complete_platforms),
@@ -54,7 +75,9 @@ Trust = Annotated[
     bool, option("--trust", help="allow what opens this machine: raw engine arguments, far build contexts, far outputs")
 ]
 Json = Annotated[bool, option("--json", help="print JSON")]
-Words = Annotated[list[str] | None, argument(metavar="[NAME=VALUE]...", help="parameters of the tasks")]
+Words = Annotated[
+    list[str] | None, argument(metavar="[CUBE] [NAME=VALUE]...", help="parameters of the tasks; before them, the cube")
+]
 
 
 _OF_CUBE = (

@@ -14,6 +14,7 @@ __all__ = [
     "document",
     "failure",
     "note",
+    "passing",
     "plain",
     "problem",
     "progress",
@@ -25,6 +26,7 @@ __all__ = [
     "told",
     "trace",
     "warnings",
+    "watched",
 ]
 
 LEVELS = ("critical", "error", "warning", "info", "debug")
@@ -92,6 +94,19 @@ def note(text: str) -> None:
     """A line about what is going on."""
     if talking():
         _tell(escaped(text))
+
+
+def watched() -> bool:
+    """Whether a person looks at stderr, where a line can be written over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def passing(text: str) -> None:
+    """A line that the next one replaces, where somebody looks; empty: it is taken away."""
+    if talking():
+        sys.stdout.flush()
+        sys.stderr.write(f"\r\x1b[K{escaped(text, lines=False)}")
+        sys.stderr.flush()
 
 
 def warnings(problems: tuple[Problem, ...]) -> None:

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from mlcube.cli import console
-from mlcube.cli.arguments import Json, MlcubePath, Overrides, overrides
+from mlcube.cli.arguments import CubeName, Json, MlcubePath, Offline, Overrides, overrides
+from mlcube.cli.naming import Named, cube_of, read_named
 from mlcube.cube import Cube, Parameter, Task
-from mlcube.reading import read_cube
 
 EXAMPLE = """\b
 Examples:
-  cube describe --mlcube examples/digits
+  cube describe examples/digits
+  cube describe oci://registry.example.org/digits:1.2
   cube describe -P docker.image=mine:2 --origins
 """
 
@@ -20,21 +21,34 @@ Origins = Annotated[bool, typer.Option("--origins", help="show which file, line 
 
 
 def command(
-    mlcube: MlcubePath = ".", override: Overrides = None, origins: Origins = False, as_json: Json = False
+    cube: CubeName = None,
+    mlcube: MlcubePath = ".",
+    override: Overrides = None,
+    origins: Origins = False,
+    offline: Offline = False,
+    as_json: Json = False,
 ) -> int:
     """Show a cube's tasks, their parameters and needs, and commands that run them."""
+    named = cube_of(mlcube, cube, offline=offline, told=False)
     of_cube, _ = overrides(override)
     if origins:
-        return _origins(mlcube, of_cube, as_json)
-    cube, warnings = read_cube(mlcube, overrides=of_cube)
+        return _origins(named.path, (*named.overrides, *of_cube), as_json)
+    read, warnings = read_named(named, of_cube)
     console.warnings(warnings)
     if as_json:
-        console.document(_plain(cube))
-        return 0
+        console.document(_plain(read, named))
+    else:
+        _print(read, named)
+    return 0
+
+
+def _print(cube: Cube, named: Named) -> None:
     title = f"{cube.name} {cube.version or ''}".rstrip()
     console.result(f"{title}: {cube.description}" if cube.description else title)
     console.result(f"file       {cube.file}")
-    console.result(f"workspace  {cube.internal_workspace}")
+    console.result(f"workspace  {named.workspace or cube.internal_workspace}")
+    if named.obtained:
+        console.result(f"digest     {named.obtained.digest}")
     if cube.image:
         console.result(f"image      {cube.image.reference}")
     if cube.python:
@@ -45,10 +59,9 @@ def command(
     for task in cube.tasks.values():
         _task(task)
     console.result("\nrun it")
-    where = "" if mlcube == "." else f" --mlcube {shlex.quote(mlcube)}"
+    where = "" if named.text == "." else f" {'' if named.obtained else '--mlcube '}{shlex.quote(named.text)}"
     for name in cube.tasks:
         console.result(f"  cube run{where} --task {shlex.quote(name)}")
-    return 0
 
 
 def _task(task: Task) -> None:
@@ -89,14 +102,16 @@ def _needs(task: Task) -> dict[str, Any]:
     return {**needs, **({"network": task.network} if task.network else {})}
 
 
-def _plain(cube: Cube) -> dict[str, Any]:
+def _plain(cube: Cube, named: Named) -> dict[str, Any]:
     import msgspec
 
     hidden = ("where", "cpu_needs", "gpu_needs", "singularity")
     plain: dict[str, Any] = msgspec.to_builtins(
         {key: value for key, value in msgspec.structs.asdict(cube).items() if key not in hidden}
     )
-    return {**plain, "workspace": cube.internal_workspace, "tasks": list(plain["tasks"].values())}
+    workspace = named.workspace or cube.internal_workspace
+    kept = {"kept": named.obtained.digest} if named.obtained else {}
+    return {**plain, **kept, "workspace": workspace, "tasks": list(plain["tasks"].values())}
 
 
 def _origins(path: str, of_cube: tuple[str, ...], as_json: bool) -> int:

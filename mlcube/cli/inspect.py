@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mlcube.cli import console
-from mlcube.cli.arguments import Json, MlcubePath, Overrides, PlatformName, Trust
+from mlcube.cli.arguments import CubeName, Json, MlcubePath, Offline, Overrides, PlatformName, Trust
 from mlcube.cli.configure import chosen
+from mlcube.cli.naming import cube_of
 from mlcube.errors import CubeError, PreparationFailed, Refused
 
 EXAMPLE = """\b
@@ -21,12 +22,14 @@ OutputFile = Annotated[str | None, typer.Option("--output-file", metavar="FILE",
 
 
 def command(
+    cube: CubeName = None,
     mlcube: MlcubePath = ".",
     platform: PlatformName = None,
     override: Overrides = None,
     force: Force = False,
     format_: Format = "json",
     output_file: OutputFile = None,
+    offline: Offline = False,
     as_json: Json = False,
     trust: Trust = False,
 ) -> int:
@@ -34,7 +37,9 @@ def command(
     from mlcube.execute import ask
     from mlcube.running import configure
 
-    invocation, choice = chosen(mlcube, platform, override, trust=trust or not force)
+    invocation, choice = chosen(
+        cube_of(mlcube, cube, offline=offline, told=False), platform, override, trust=trust or not force
+    )
     runner = choice.platform.runner
     fact = runner.identify(invocation, choice.host)
     if fact is None:

@@ -11,7 +11,9 @@ from mlcube.binding import bind, check_arguments
 from mlcube.cli import console
 from mlcube.cli.arguments import (
     Json,
+    Locked,
     MlcubePath,
+    Offline,
     Overrides,
     PlatformName,
     TaskNames,
@@ -23,16 +25,19 @@ from mlcube.cli.arguments import (
     parameters,
     secrets,
 )
+from mlcube.cli.bundle_running import provided
+from mlcube.cli.conditions import check_available, check_data, check_image
 from mlcube.cli.declared import option
 from mlcube.cli.dry_run import print_plans
 from mlcube.cli.leaving import can_be_left, leavable
+from mlcube.cli.naming import cube_of, read_named, split_words
 from mlcube.cli.settling import settle_killed
+from mlcube.cli.trusting import check_trust
 from mlcube.cube import Cube
 from mlcube.errors import CubeError, MissingInput, Problem, UsageError, escaped
 from mlcube.invocation import Invocation
 from mlcube.needs import Needs
 from mlcube.platforms import Choice, choose
-from mlcube.reading import read_cube
 from mlcube.record import Attempt, Record, RunDirectory, new_id
 from mlcube.settings import read_settings
 
@@ -41,6 +46,7 @@ Examples:
   cube run --mlcube examples/hello_world --task hello,bye
   cube run --task train --platform docker --gpus all epochs=5
   cube run --task train --dry-run > train.sh
+  cube run oci://registry.example.org/digits:1.2 --task train
 """
 
 _MOST_RETRIES = 1000
@@ -84,17 +90,25 @@ def command(
     wait: Wait = None,
     retries: Retries = None,
     detach: Detach = False,
+    offline: Offline = False,
+    locked: Locked = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     trust: Trust = False,
 ) -> int:
     """Run tasks of a cube. The exit status is that of the task that failed, or 0."""
+    word, words = split_words(words, mlcube)
+    named = cube_of(mlcube, word, workspace=workspace, locked=locked, offline=offline)
+    named, platform = provided(named, platform, rehearsal=dry_run)
+    workspace = named.workspace
     of_cube, of_runner = overrides(override, platform)
-    cube, warnings = read_cube(mlcube, overrides=of_cube, workspace=workspace, trust=trust)
+    cube, warnings = read_named(named, of_cube, trust=trust)
+    check_trust(named, cube, of_cube)
     console.warnings(warnings)
     names = chosen_tasks(task, tuple(cube.tasks), cube.name)
     arguments = parameters(words, tuple(cube.tasks))
     check_arguments(cube, names, arguments)
+    check_data(named, cube, names)
     needs = Needs(
         gpus=gpus,
         memory=memory,
@@ -121,9 +135,11 @@ def command(
     if dry_run:
         return print_plans(cube, invocations, request.choice(*invocations, rehearsal=True), as_json, secret)
     values = _secrets(request, invocations, secret)
-    if detach:
-        return _detach(request, invocations, request.choice(*invocations), values, wait_seconds, as_json)
     choice = request.choice(*invocations)
+    check_available(choice, invocations[0])
+    check_image(named, choice, invocations[0])
+    if detach:
+        return _detach(request, invocations, choice, values, wait_seconds, as_json)
     if can_be_left():
         return leavable(
             lambda begun: _run(request, invocations[0], choice, values, wait_seconds, attempts, as_json, begun)

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from mlcube.cli import console
-from mlcube.cli.arguments import Json, MlcubePath, Overrides, PlatformName, Workspace, overrides
+from mlcube.cli.arguments import CubeName, Json, MlcubePath, Overrides, PlatformName, Workspace, overrides
+from mlcube.cli.naming import cube_of
 from mlcube.errors import UsageError
 from mlcube.reading import read_layers
 
@@ -18,6 +19,7 @@ Resolve = Annotated[bool, typer.Option("--resolve", help="replace `${...}` by wh
 
 
 def command(
+    cube: CubeName = None,
     mlcube: MlcubePath = ".",
     platform: PlatformName = None,
     workspace: Workspace = None,
@@ -27,7 +29,8 @@ def command(
 ) -> int:
     """Print the file of a cube, with what `-P` sets, and the options of a platform if one is named."""
     of_cube, of_runner = overrides(override, platform)
-    layers = read_layers(mlcube, overrides=of_cube)
+    named = cube_of(mlcube, cube, told=False)
+    layers = read_layers(named.path, overrides=(*named.overrides, *of_cube))
     merged: Any = layers.merged() if resolve else layers.unresolved()
     if not isinstance(merged, dict):
         raise UsageError("a cube file is a mapping with `tasks`", position=layers.at(()))

@@ -1,0 +1,225 @@
+"""A bundle as a cube that runs: its files in the store, its image, SIF file or wheels where a platform finds them."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from mlcube import artifact, directories
+from mlcube.artifact import CubeConfig
+from mlcube.bundling import artifacts, images
+from mlcube.bundling.layout import CUBE, Entry
+from mlcube.bundling.reading import Bundle
+from mlcube.bundling.signatures import admitted
+from mlcube.errors import Damaged, MissingInput
+from mlcube.settings import Settings
+from mlcube.store import Kept, Store
+from mlcube.store.kept import read_manifest
+
+__all__ = ["VERSIONS", "Opened", "Provided", "cube_entry", "opened", "provide", "runners_of"]
+
+VERSIONS = "io.mlcube.bundle.python"
+"""The annotation of wheels: for which Pythons they are, as `3.11 3.12`."""
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """The cube of a bundle."""
+
+    path: str
+    """The bundle."""
+    name: str
+    digest: str
+    """The cube's manifest."""
+    kept: Kept
+    config: CubeConfig
+    admission: Any = None
+    """The `Admission` of this machine's policy; None: there is no policy."""
+
+
+class Provided(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a platform run the cube with what the bundle holds."""
+
+    platform: str | None = None
+    """Which of them the bundle is for, where the user named none."""
+    overrides: tuple[str, ...] = ()
+    """`KEY=VALUE` of the cube's file."""
+    environment: dict[str, str] = {}
+    """Variables for what installs packages."""
+
+
+def cube_entry(bundle: Bundle) -> Entry:
+    """The cube in the index."""
+    found = bundle.entries(CUBE)
+    if len(found) != 1:
+        raise Damaged(f"`{bundle.path}` holds {len(found) or 'no'} cubes, and a bundle holds one")
+    return found[0]
+
+
+def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
+    """The cube of a bundle, in the store of this machine: verified on the way there, and on use.
+
+    Raises Untrusted, before anything is unpacked, when the policy of this machine forbids it.
+    """
+    store = Store(check=check)
+    with Bundle(path) as bundle:
+        entry = cube_entry(bundle)
+        admission = admitted(bundle, entry)
+        kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
+        if kept.config is None:
+            raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
+        return Opened(
+            path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, config=kept.config, admission=admission
+        )
+
+
+def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:
+    """The cube, out of the bundle; blobs that lie in an earlier one may be in the store already."""
+    there = bundle.has(entry.digest) or not store.has(entry.digest)
+    manifest = bundle.manifest(entry.digest) if there else read_manifest(store.read(entry.digest), entry.digest)
+    digests = tuple(each.digest for each in (manifest.config, *manifest.layers))
+    with store.using((entry.digest, *digests)):
+        for digest in (entry.digest, *digests):
+            if not store.has(digest):
+                bundle.extract(digest, store.made(digest), check)
+                store.seal(digest)
+        return store.unpack(entry.digest, f"bundle {entry.name}")
+
+
+def provide(
+    path: str,
+    platform: str | None,
+    settings: Settings,
+    *,
+    rehearsal: bool = False,
+    report: Callable[[str], None] = lambda _message: None,
+    check: Callable[[], None] = lambda: None,
+) -> Provided:
+    """Make what the bundle holds available to a platform, or to the first that is here and that it is for.
+
+    In a `rehearsal` nothing is loaded or written.
+    """
+    with Bundle(path) as bundle:
+        config = _config(bundle)
+        chosen = runners_of(platform or settings.default_platform, settings)
+        own = None
+        if not chosen:
+            own = _own_choice(bundle, config)
+            chosen = (own,) if own else ()
+        providing = _Providing(bundle, config, rehearsal, report, check)
+        provided = providing.to(chosen)
+        return msgspec.structs.replace(provided, platform=own)
+
+
+def _config(bundle: Bundle) -> CubeConfig:
+    digest = bundle.manifest(cube_entry(bundle).digest).config.digest
+    return artifact.read_config(bundle.blob(digest))
+
+
+def runners_of(platform: str | None, settings: Settings) -> tuple[str, ...]:
+    """The runner of a platform, and those that it wraps."""
+    found: list[str] = []
+    while platform and platform not in found:
+        written = settings.platforms.get(platform) or {"runner": platform}
+        found.append(str(written["runner"]))
+        inner = written.get("inner")
+        platform = str(inner) if inner else None
+    return tuple(found)
+
+
+def _own_choice(bundle: Bundle, config: CubeConfig) -> str | None:
+    """The first platform that is here and for which the bundle has something."""
+    from mlcube.host import executable
+
+    if bundle.entries(artifacts.WHEELS):
+        return "local"
+    if bundle.entries(images.IMAGE) and (config.image or config.python):
+        for engine in ("docker", "podman"):
+            if executable(engine):
+                return engine
+    if bundle.entries(artifacts.SIF) and (executable("apptainer") or executable("singularity")):
+        return "singularity"
+    return None
+
+
+class _Providing:
+    def __init__(
+        self, bundle: Bundle, config: CubeConfig, rehearsal: bool, report: Callable[[str], None],
+        check: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.bundle, self.config = bundle, config
+        self.rehearsal, self.report, self.check = rehearsal, report, check
+        self.folder = os.path.join(directories.cache(), "bundles", bundle.digest.removeprefix("sha256:"))
+
+    def to(self, runners: Sequence[str]) -> Provided:
+        """For these runners."""
+        if "local" in runners:
+            return self._wheels()
+        if "singularity" in runners and (sif := self.bundle.entries(artifacts.SIF)):
+            return self._sif(sif[0])
+        engine = next((each for each in ("podman", "docker") if each in runners), None)
+        if engine is None and {"singularity", "sandbox", "kubernetes"} & set(runners):
+            engine = self._engine_here()  # from which they take images
+        if engine is not None and (found := self._image()):
+            return self._load(found, engine)
+        return Provided()
+
+    def _wheels(self) -> Provided:
+        found = self.bundle.entries(artifacts.WHEELS)
+        if not found:
+            return Provided()
+        folder = os.path.join(self.folder, "wheels")
+        if not self.rehearsal:
+            artifacts.extract(self.bundle, found[0], folder)
+        address = "file://" + quote(folder)
+        environment = {f"{tool}_{name}": value for tool in ("PIP", "UV") for name, value in (
+            ("NO_INDEX", "1"), ("FIND_LINKS", address),
+        )}  # fmt: skip
+        versions = tuple(found[0].annotations.get(VERSIONS, "").split())
+        return Provided(overrides=(f"python.version={_range(versions)}",) if versions else (), environment=environment)
+
+    def _sif(self, entry: Entry) -> Provided:
+        folder = os.path.join(self.folder, "sif")
+        path = os.path.join(folder, "image.sif")
+        if not self.rehearsal:
+            paths = artifacts.extract(self.bundle, entry, folder)
+            path = paths[0] if paths else path
+        return Provided(overrides=(f"singularity.image={path}",))
+
+    def _image(self) -> Entry | None:
+        """The one for machines like this."""
+        found = self.bundle.entries(images.IMAGE)
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+        fitting = [each for each in found if each.platform is None or each.platform.architecture == machine]
+        if found and not fitting:
+            there = ", ".join(sorted({each.platform.architecture for each in found if each.platform}))
+            raise MissingInput(f"the image in `{self.bundle.path}` is for {there}, and this machine is {machine}")
+        return fitting[0] if fitting else None
+
+    def _load(self, entry: Entry, engine: str) -> Provided:
+        if self.config.python is not None:  # found by the name that follows from its content
+            if not self.rehearsal:
+                images.load(self.bundle, entry, engine, entry.name, self.check)
+            return Provided()
+        identity = self.bundle.manifest(entry.digest).config.digest
+        if not self.rehearsal:
+            if images.find(identity, (engine,)) is None:
+                self.report(f"loading the image `{entry.name}` into {engine}")
+            identity = images.load(self.bundle, entry, engine, check=self.check)
+        return Provided(overrides=(f"docker.image={identity}", "docker.build_strategy=pull"))
+
+    def _engine_here(self) -> str | None:
+        from mlcube.host import executable
+
+        return next((each for each in ("docker", "podman") if executable(each)), None)
+
+
+def _range(versions: Sequence[str]) -> str:
+    """What admits the Pythons that there are wheels for: the one that runs, if it is among them."""
+    from mlcube.bundling.wheels import this_version
+
+    if this_version() in versions:
+        return f"=={this_version()}.*"
+    minors = sorted(int(version.split(".")[1]) for version in versions)
+    return f">=3.{minors[0]},<3.{minors[-1] + 1}"

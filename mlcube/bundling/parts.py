@@ -1,0 +1,226 @@
+"""A bundle's file, which may have been cut into parts, as one run of bytes: read at a place, or written in order."""
+
+import os
+import re
+
+from mlcube.errors import CubeError, Damaged, MissingInput
+
+__all__ = ["Input", "Output", "first_part", "part_name"]
+
+_NUMBER = re.compile(r"\.(\d{3,})$")
+
+
+def part_name(path: str, number: int) -> str:
+    """The name of a part, counted from 1: `model.cube.001`. A shell lists them in their order."""
+    return f"{path}.{number:03}"
+
+
+def first_part(path: str) -> str:
+    """The file that was named, or the first part where only parts are there."""
+    return part_name(path, 1) if not os.path.exists(path) and os.path.exists(part_name(path, 1)) else path
+
+
+class Input:
+    """Reads a bundle: one file, or the first of its parts and those beside it that follow."""
+
+    def __init__(self, path: str) -> None:
+        self.path = first_part(path)
+        self.size = 0
+        self.parts: tuple[str, ...] = ()
+        self._files: list[tuple[int, int, int]] = []
+        """Where each begins, its size and its descriptor."""
+        try:
+            self._open(self.path)
+            found = _NUMBER.search(self.path)
+            if found and int(found[1]) == 1:
+                whole, number = self.path[: found.start()], 2
+                while os.path.exists(part_name(whole, number)):
+                    self._open(part_name(whole, number))
+                    number += 1
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, place: int, size: int) -> bytes:
+        """`size` bytes from a place on. Raises Damaged when the file ends before."""
+        buffer = bytearray(size)
+        self.read_into(place, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, place: int, buffer: memoryview) -> None:
+        """Fill the buffer from a place on."""
+        wanted = len(buffer)
+        while buffer:
+            count = self._read(place, buffer)
+            if not count:
+                raise Damaged(f"`{self.path}` ends too early: at byte {place:,}, where more must be", hint=self.hint())
+            place, buffer = place + count, buffer[count:]
+            if wanted == count:
+                return
+
+    def hint(self) -> str:
+        """What may be missing."""
+        if _NUMBER.search(self.path):
+            whole = _NUMBER.sub("", self.path)
+            following = part_name(whole, len(self.parts) + 1)
+            return f"all its parts must lie beside each other; the next would be `{following}`"
+        return "copy it once more from where it was made"
+
+    def close(self) -> None:
+        """Let go of the files."""
+        while self._files:
+            os.close(self._files.pop()[2])
+
+    def __enter__(self) -> "Input":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, place: int, buffer: memoryview) -> int:
+        for begin, size, descriptor in self._files:
+            if begin <= place < begin + size:
+                try:
+                    return os.preadv(descriptor, [buffer[: begin + size - place]], place - begin)
+                except OSError as error:
+                    raise CubeError(f"`{self.path}` cannot be read: {error.strerror}") from error
+        return 0
+
+    def _open(self, path: str) -> None:
+        import stat
+
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise MissingInput(f"there is no bundle `{path}`", hint="a bundle is a file, as `model.cube`") from None
+        except OSError as error:
+            raise CubeError(f"`{path}` cannot be read: {error.strerror}") from error
+        found = os.fstat(descriptor)
+        self._files.append((self.size, found.st_size, descriptor))
+        if not stat.S_ISREG(found.st_mode):
+            raise MissingInput(f"`{path}` is no file", hint="a bundle is a file, as `model.cube`")
+        self.size += found.st_size
+        self.parts += (path,)
+
+
+class Output:
+    """Writes a file, or parts of a size, under names that are not yet theirs; `keep` gives them their own.
+
+    Whoever writes holds the lock of the path, so what lies under the passing names is of somebody who was killed.
+    """
+
+    def __init__(self, path: str, part_size: int | None = None) -> None:
+        self.path, self.part_size = path, part_size
+        self.place = 0
+        """Where the next byte goes."""
+        self._files: list[int] = []
+        _remove_passing(path)
+
+    def write(self, content: bytes | bytearray | memoryview) -> None:
+        """Write what comes next."""
+        self.place = self.write_at(self.place, content)
+
+    def write_at(self, place: int, content: bytes | bytearray | memoryview) -> int:
+        """Write at a place that was written before, or right after it; gives the place after that."""
+        rest = memoryview(content)
+        while rest:
+            number, offset = divmod(place, self.part_size) if self.part_size else (0, place)
+            while number >= len(self._files):
+                self._files.append(self._create(len(self._files)))
+            room = len(rest) if self.part_size is None else self.part_size - offset
+            try:
+                count = os.pwrite(self._files[number], rest[:room], offset)
+            except OSError as error:
+                raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
+            place, rest = place + count, rest[count:]
+        return place
+
+    def copy(self, source: int, count: int) -> int:
+        """Let the kernel copy at most `count` bytes of a file to what comes next; 0 where it cannot, or at the end."""
+        number, offset = divmod(self.place, self.part_size) if self.part_size else (0, self.place)
+        while number >= len(self._files):
+            self._files.append(self._create(len(self._files)))
+        room = count if self.part_size is None else min(count, self.part_size - offset)
+        try:
+            copied = os.copy_file_range(source, self._files[number], room, offset_dst=offset)
+        except (AttributeError, OSError):  # between file systems, or on one that is full: writing tells which
+            return 0
+        self.place += copied
+        return copied
+
+    def read_into(self, place: int, buffer: memoryview) -> None:
+        """What was written at a place."""
+        while buffer:
+            number, offset = divmod(place, self.part_size) if self.part_size else (0, place)
+            room = len(buffer) if self.part_size is None else self.part_size - offset
+            count = os.preadv(self._files[number], [buffer[:room]], offset)
+            if not count:
+                raise CubeError(f"`{self.path}` became shorter while it was written")
+            place, buffer = place + count, buffer[count:]
+
+    def back_to(self, place: int) -> None:
+        """Forget what was written from a place on."""
+        self.place = place
+
+    def keep(self) -> tuple[str, ...]:
+        """Everything is written: the files get their names, the first of several last. Gives the names."""
+        self._shorten()
+        names = [part_name(self.path, number + 1) for number in range(len(self._files))]
+        names = names if self.part_size else [self.path]
+        try:
+            if self.part_size and os.path.exists(names[0]):
+                os.unlink(names[0])  # parts of two bundles under one name are none
+            for number, name in reversed(list(enumerate(names))):
+                os.replace(self._passing(number), name)
+            if self.part_size:  # parts of a longer one that had the same name
+                number = len(names) + 1
+                while os.path.exists(part_name(self.path, number)):
+                    os.unlink(part_name(self.path, number))
+                    number += 1
+        except OSError as error:
+            raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
+        return tuple(names)
+
+    def close(self) -> None:
+        """Let go of everything; what was not kept is removed."""
+        while self._files:
+            os.close(self._files.pop())
+        _remove_passing(self.path)
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _shorten(self) -> None:
+        """Cut off what was written and forgotten."""
+        last = (self.place - 1) // self.part_size if self.part_size else 0
+        for number, descriptor in reversed(list(enumerate(self._files))):
+            if number > last:
+                os.close(self._files.pop())
+                os.unlink(self._passing(number))
+            elif number == last:
+                os.ftruncate(descriptor, self.place - number * (self.part_size or 0))
+
+    def _create(self, number: int) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(self._passing(number), flags, 0o666)
+        except OSError as error:
+            raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
+
+    def _passing(self, number: int) -> str:
+        return _passing_name(self.path, number)
+
+
+def _passing_name(path: str, number: int) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{number + 1:03}.part")
+
+
+def _remove_passing(path: str) -> None:
+    number = 0
+    while os.path.lexists(_passing_name(path, number)):
+        os.unlink(_passing_name(path, number))
+        number += 1

@@ -1,0 +1,162 @@
+"""What `cube bundle create` does: everything that a bundle holds is gathered, then written at once."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import msgspec
+
+from mlcube.bundling import artifacts, tool, wheels
+from mlcube.bundling import images as engine_images
+from mlcube.bundling.creating import Artifact, Files, Gathered, create_bundle
+from mlcube.bundling.images import EngineImage
+from mlcube.bundling.opening import VERSIONS
+from mlcube.bundling.sif import convert
+from mlcube.cli import console
+from mlcube.cli.bundle_sources import Source, source_of
+from mlcube.cli.configure import without_task
+from mlcube.errors import MissingInput, UsageError
+from mlcube.settings import read_settings
+
+__all__ = ["Wanted", "create"]
+
+_WITHOUT_IMAGE = ("local",)
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asks for."""
+
+    reference: str
+    output: str
+    platforms: tuple[str, ...] = ()
+    sif: bool = False
+    with_data: bool = False
+    python_versions: tuple[str, ...] = ()
+    tool: bool = True
+    part_size: int | None = None
+    since: str | None = None
+    overrides: tuple[str, ...] = ()
+    trust: bool = False
+
+
+def create(wanted: Wanted, as_json: bool) -> int:
+    """Gather and write."""
+    source = source_of(wanted.reference, wanted.overrides, with_data=wanted.with_data, trust=wanted.trust)
+    with tempfile.TemporaryDirectory(prefix="cube-bundle-") as folder:
+        gathered = _Gathering(wanted, source, folder).everything()
+        console.note(f"writing {wanted.output}")
+        written = create_bundle(wanted.output, gathered, since=wanted.since, part_size=wanted.part_size)
+    if as_json:
+        from mlcube.bundling.contents import listed
+
+        console.document({"files": written, "bundle": listed(written[0])})
+    else:
+        console.result("\n".join(written))
+    return 0
+
+
+class _Gathering:
+    def __init__(self, wanted: Wanted, source: Source, folder: str) -> None:
+        self.wanted, self.source, self.folder = wanted, source, folder
+        self.platforms = wanted.platforms or self._all_platforms()
+
+    def everything(self) -> Gathered:
+        """In the order of the bundle."""
+        images = tuple(self._images())
+        files = tuple(self._files(images))
+        install = None
+        if self.wanted.tool:
+            from importlib.resources import files as resources
+
+            install = resources("mlcube").joinpath("templates/bundle/install.py").read_bytes()
+        return Gathered(
+            cube=self.source.artifact, referrers=self.source.referrers, images=images, files=files, install=install
+        )
+
+    def _all_platforms(self) -> tuple[str, ...]:
+        """Those for which a bundle can have something."""
+        cube = self.source.cube
+        return tuple(
+            name for name, has in (("docker", cube.image is not None), ("local", cube.python is not None)) if has
+        )
+
+    def _images(self) -> Iterator[EngineImage | Artifact]:
+        """The image, if a platform runs in one. With `--sif` it is not carried twice for Apptainer."""
+        names = [name for name in self.platforms if _runner(name) not in _WITHOUT_IMAGE]
+        if self.wanted.sif:
+            names = [name for name in names if _runner(name) != "singularity"]
+        if not names:
+            return
+        yield self._image(names[0])
+
+    def _image(self, platform: str) -> EngineImage | Artifact:
+        cube = self.source.cube
+        reference = without_task(cube).image
+        if reference is None:
+            raise UsageError(f"`{cube.name}` has no image for platform `{platform}`", hint="--platform local")
+        if self.source.pinned is not None:
+            # The published one, by its digest, whatever an engine here calls by that name.
+            from mlcube.bundling.published import image
+            from mlcube.store import Store
+
+            held = engine_images.find(self.source.pinned)
+            if held is None:
+                console.note(f"fetching the image `{self.source.pinned}`")
+                return image(self.source.pinned, reference, Store())
+            return msgspec.structs.replace(held, reference=reference)
+        found = engine_images.find(reference)
+        if found is None:
+            from mlcube.cli.configure import make_available
+
+            make_available(cube, platform if _runner(platform) in ("docker", "podman") else None)
+            found = engine_images.find(reference)
+        if found is None:
+            hint = "`cube configure --platform docker` makes it available"
+            raise MissingInput(f"neither Docker nor Podman has the image `{reference}`", hint=hint)
+        return found
+
+    def _files(self, images: tuple[EngineImage | Artifact, ...]) -> Iterator[Files]:
+        cube = self.source.cube
+        if self.wanted.sif:
+            yield self._sif(images)
+        versions: tuple[str, ...] = ()
+        if cube.python is not None and any(_runner(name) in _WITHOUT_IMAGE for name in self.platforms):
+            versions = wheels.admitted(cube.python.version, self.wanted.python_versions)
+            console.note(f"collecting the requirements for Python {', '.join(versions)}")
+            paths = wheels.collect(cube.python.requirements, self._new("wheels"), versions)
+            yield Files(
+                role=artifacts.WHEELS, name="wheels", paths=tuple(paths), annotations={VERSIONS: " ".join(versions)}
+            )
+        if self.wanted.tool:
+            also = (("pip",) if versions else ()) + (("cryptography",) if self.source.referrers else ())
+            paths = tool.collect(self._new("tool"), versions=versions or self.wanted.python_versions, also=also)
+            yield Files(role=artifacts.TOOL, name="tool", paths=tuple(paths))
+
+    def _sif(self, images: tuple[EngineImage | Artifact, ...]) -> Files:
+        cube = self.source.cube
+        if cube.python is not None:
+            hint = "leave `--sif` out, and use `--platform local` at the other site"
+            raise UsageError("a `python:` cube has no image of its own that could be a SIF file", hint=hint)
+        own = str(cube.singularity.get("image") or "")
+        place = os.path.join(cube.root, str(cube.singularity.get("image_dir") or ""), own)
+        if own.endswith(".sif") and os.path.isfile(place):
+            return Files(role=artifacts.SIF, name="image.sif", paths=(place,))
+        reference = without_task(cube).image
+        if reference is None:
+            raise UsageError(f"`{cube.name}` has no image that could become a SIF file", hint="leave `--sif` out")
+        held = next((each for each in images if isinstance(each, EngineImage)), None) or engine_images.find(reference)
+        console.note(f"converting `{reference}` into a SIF file")
+        path = convert(self.source.pinned or reference, held, self._new("sif"))
+        return Files(role=artifacts.SIF, name="image.sif", paths=(path,))
+
+    def _new(self, name: str) -> str:
+        path = os.path.join(self.folder, name)
+        os.mkdir(path)
+        return path
+
+
+def _runner(platform: str) -> str:
+    """The runner that starts the task: the innermost."""
+    from mlcube.bundling.opening import runners_of
+
+    return runners_of(platform, read_settings())[-1]

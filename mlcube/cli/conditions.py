@@ -1,0 +1,57 @@
+"""What `--offline` and `--locked` ask of a run before anything starts."""
+
+import os
+from collections.abc import Sequence
+
+from mlcube.cli import console
+from mlcube.cli.naming import Named
+from mlcube.cube import Cube
+from mlcube.errors import Unreachable
+from mlcube.invocation import Invocation
+from mlcube.offline import offline
+from mlcube.platforms import Choice
+
+__all__ = ["check_available", "check_data", "check_image"]
+
+
+def check_available(choice: Choice, invocation: Invocation) -> None:
+    """With the network forbidden an image must be there already; installers of packages are told to look here only."""
+    if not offline():
+        return
+    os.environ.setdefault("PIP_NO_INDEX", "1")
+    os.environ.setdefault("UV_OFFLINE", "1")
+    fact = choice.platform.runner.identify(invocation, choice.host)
+    if fact is None or fact.name != "image":
+        return
+    from mlcube.execute import ask
+
+    if fact.parse(ask(fact.argv)) is None:
+        name = invocation.image or f"image of `{invocation.cube}`"
+        raise Unreachable(
+            f"the image `{name}` is not on {choice.platform.name}, and no network call may be made",
+            hint="run `cube configure` once without `--offline` and CUBE_OFFLINE, or carry it here in a bundle",
+        )
+
+
+def check_data(named: Named, cube: Cube, tasks: Sequence[str]) -> None:
+    """The inputs of these tasks must be those of the lock."""
+    if named.lock is None:
+        return
+    from mlcube.pinning.making import data_of
+
+    named.lock.check_data(data_of(cube, named.workspace, tasks), tasks)
+
+
+def check_image(named: Named, choice: Choice, invocation: Invocation) -> None:
+    """The image must be that of the lock; one that is not there yet is made available before it is judged."""
+    if named.lock is None:
+        return
+    from mlcube.pinning.making import image_of
+    from mlcube.running import configure
+
+    found = image_of(choice.platform, choice.host, invocation)
+    if found is None:
+        with console.progress() as descriptor:
+            configure(invocation, choice.platform, stderr=descriptor, report=console.note)
+        found = image_of(choice.platform, choice.host, invocation)
+    named.lock.check_image(choice.platform.name, found)

@@ -1,0 +1,146 @@
+"""Cubes from registries: their layers brought at the same time, and unpacked while others still arrive."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, PACK, read_config
+from mlcube.errors import MissingInput, Unreachable, UsageError
+from mlcube.obtaining.admitting import admit_published
+from mlcube.obtaining.asking import Asking, Progress
+from mlcube.oci import Descriptor, Manifest
+from mlcube.offline import offline
+from mlcube.references import Reference
+from mlcube.registry import Registry, Repository, in_parallel
+from mlcube.store import Kept
+from mlcube.store.building import Building
+from mlcube.store.kept import read_manifest
+from mlcube.store.tree import sha256_of
+
+if TYPE_CHECKING:
+    from mlcube.trust.policy import Admission
+
+__all__ = ["Asking", "from_registry"]
+
+_AT_ONCE_BYTES = 4 << 20
+"""Packs up to this size are unpacked from memory."""
+_LARGE, _SMALL = 4, 2
+"""How many transfers at once: of large files, and besides of packs, whose unpacking then goes along."""
+
+
+def from_registry(
+    reference: Reference,
+    asking: Asking,
+    digest: str | None = None,
+    *,
+    name: str | None = None,
+    zoo: str | None = None,
+) -> tuple[Kept, "Admission | None"]:
+    """The cube that a tag or a digest names, and who vouches for it. `digest`, of a lock, is stronger than both.
+
+    What is kept already is verified and not asked for again; where only the tag is known, the registry says what it
+    is by now.
+    """
+    where = Repository.parse(reference.repository or "")
+    digest = digest or reference.digest
+    known = reference.canonical
+    if digest is None and offline():
+        digest = asking.store.named(known)
+        if digest is None:
+            raise Unreachable(
+                f"`{known}` is not kept here, and no network call may be made",
+                hint="pull it once without `--offline` and CUBE_OFFLINE: cube pull " + known,
+            )
+    with Registry(where, check=asking.check, report=asking.report) as registry:
+        resolved = digest or registry.resolve(reference.tag or "latest").digest
+        admission = admit_published(registry, resolved, name=name, zoo=zoo)
+        kept = asking.kept(resolved)
+        if kept is None:
+            if offline():
+                raise Unreachable(
+                    f"the cube `{resolved}` of `{where}` is not kept here, and no network call may be made",
+                    hint=f"pull it once without `--offline` and CUBE_OFFLINE: cube pull {known}",
+                )
+            kept = _brought(registry, reference, resolved, asking)
+    if reference.tag and reference.digest is None and digest is None:
+        asking.store.note_name(known, resolved)
+    return kept, admission
+
+
+def _brought(registry: Registry, reference: Reference, digest: str, asking: Asking) -> Kept:
+    store = asking.store
+    _, content = registry.manifest(digest)
+    manifest = read_manifest(content, digest)
+    if manifest.artifact_type != ARTIFACT:
+        raise UsageError(
+            f"`{reference.canonical}` is no cube, but {_called(manifest)}",
+            hint="`cube publish` makes cubes of folders; an image is named in a cube's file",
+        )
+    with store.using((digest, manifest.config.digest, *(each.digest for each in manifest.layers))):
+        with store.lock(digest):
+            # Whoever had the lock before may have brought it.
+            if (kept := asking.kept(digest)) is not None:
+                return kept
+            store.add(content)
+            if not store.has(manifest.config.digest):
+                store.add(registry.blob(manifest.config))
+            read_config(store.read(manifest.config.digest))
+            total = Progress(sum(each.size for each in manifest.layers), asking.progress)
+            bring = _Bringing(registry, asking, total)
+            with store.build(digest, manifest, reference.canonical) as building:
+                jobs = [partial(bring, layer, building) for layer in _in_order(manifest)]
+                in_parallel(jobs, workers=_LARGE + _SMALL, check=asking.check)
+        kept = store.cube(digest)
+    if kept is None:
+        raise MissingInput(f"the cube `{digest}` was removed while it was brought", hint="once more")
+    return kept
+
+
+class _Bringing:
+    """Brings one layer after the other, each in the thread that calls."""
+
+    def __init__(self, registry: Registry, asking: Asking, progress: Progress) -> None:
+        self._registry, self._asking, self._progress = registry, asking, progress
+
+    def __call__(self, layer: Descriptor, building: Building) -> None:
+        store = self._asking.store
+        if layer.media_type == PACK and layer.size <= _AT_ONCE_BYTES and not store.has(layer.digest):
+            content = self._registry.blob(layer)
+            store.add(content)
+            building.add_pack(content)
+            self._progress.moved(layer.size)
+            return
+        if not self._right(layer):
+            with store.lock(layer.digest):
+                if not self._right(layer):
+                    self._registry.download(layer, store.made(layer.digest), self._progress.moved)
+                    store.seal(layer.digest)
+                else:
+                    self._progress.moved(layer.size)
+        else:
+            self._progress.moved(layer.size)
+        building.add(layer, verified=True)
+
+    def _right(self, layer: Descriptor) -> bool:
+        """Whether the blob is there, of another cube or from before; one that was damaged is removed."""
+        store = self._asking.store
+        try:
+            if f"sha256:{sha256_of(store.blob_path(layer.digest), self._asking.check)}" == layer.digest:
+                return True
+        except FileNotFoundError:
+            return False
+        store.forget(layer.digest)
+        return False
+
+
+def _in_order(manifest: Manifest) -> Iterator[Descriptor]:
+    """Large files first, the largest at the head: they take longest, and packs fill what is left."""
+    large = [each for each in manifest.layers if each.media_type in (FILE, FILE_ZSTD)]
+    yield from sorted(large, key=lambda each: -each.size)
+    yield from (each for each in manifest.layers if each.media_type not in (FILE, FILE_ZSTD))
+
+
+def _called(manifest: Manifest) -> str:
+    if manifest.artifact_type:
+        return f"something of the type `{manifest.artifact_type}`"
+    return "a container image" if "image" in manifest.config.media_type else "something else"

@@ -1,0 +1,165 @@
+"""The layers of a cube: packs of small files, and each large file by itself."""
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+import msgspec
+
+from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, PACKED, SMALL_BYTES, TITLE
+from mlcube.errors import CubeError, MissingInput
+from mlcube.known_digests import KnownDigests
+from mlcube.oci import Descriptor
+from mlcube.packing import tar
+from mlcube.packing.compressing import compressed
+from mlcube.packing.contents import Entry
+
+__all__ = ["CARD_FILE", "Layer", "layers"]
+
+CARD_FILE = "README.md"
+_PACK_BYTES = 512 << 10
+_CUT_BELOW = 8
+"""Of the 256 values of a digest's first byte: a pack ends after about every 32nd file, whatever lies around it."""
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob that can be made at any time of what lies in the folder; nothing of it is held in memory."""
+
+    descriptor: Descriptor
+    open: Callable[[], BinaryIO]
+    paths: tuple[str, ...]
+    """What is in it."""
+
+
+def layers(
+    root: str,
+    entries: Sequence[Entry],
+    *,
+    known: KnownDigests,
+    compress: bool = False,
+    check: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda _count: None,
+) -> tuple[Layer, ...]:
+    """The card if there is one, then packs, then large files: the same for the same content, wherever it lies.
+
+    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read.
+    """
+    small = [entry for entry in entries if entry.size < SMALL_BYTES]
+    card = [entry for entry in small if entry.path == CARD_FILE and entry.target is None]
+    found = [_card(root, entry) for entry in card]
+    for members in _packs(small):
+        check()
+        found.append(_pack(root, members, known))
+    large = [entry for entry in entries if entry.size >= SMALL_BYTES]
+    found += [_large(root, entry, known, compress, check, progress) for entry in large]
+    return tuple(found)
+
+
+def _card(root: str, entry: Entry) -> Layer:
+    content = _content(root, entry)
+    descriptor = Descriptor(
+        media_type=CARD,
+        digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+        size=len(content),
+        annotations={TITLE: entry.path},
+    )
+    return Layer(descriptor=descriptor, open=lambda: io.BytesIO(_content(root, entry)), paths=(entry.path,))
+
+
+def _packs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
+    """Members of each pack. Where one ends depends on paths and sizes, so that a change stays within its pack."""
+    members: list[Entry] = []
+    size = tar.END_BYTES
+    for entry in entries:
+        more = tar.size_of(entry.path, entry.size, entry.target)
+        if members and size + more > _PACK_BYTES:
+            yield tuple(members)
+            members, size = [], tar.END_BYTES
+        members.append(entry)
+        size += more
+        if hashlib.sha256(entry.path.encode()).digest()[0] < _CUT_BELOW:
+            yield tuple(members)
+            members, size = [], tar.END_BYTES
+    if members:
+        yield tuple(members)
+
+
+def _pack(root: str, members: tuple[Entry, ...], known: KnownDigests) -> Layer:
+    names = "\0".join(f"{entry.path}\0{entry.mode}\0{entry.target or ''}" for entry in members)
+    key = f"pack:1:{hashlib.sha256(f'{os.path.realpath(root)}{chr(0)}{names}'.encode(errors='replace')).hexdigest()}"
+    stats = [entry.stat for entry in members]
+    begun = time.time()
+    found = known.look(key, stats)
+    if found is None:
+        content = _packed(root, members)
+        found = f"sha256:{hashlib.sha256(content).hexdigest()}", len(content)
+        known.note(key, stats, *found, begun)
+    descriptor = Descriptor(media_type=PACK, digest=found[0], size=found[1], annotations={PACKED: "1"})
+    return Layer(
+        descriptor=descriptor,
+        open=lambda: io.BytesIO(_packed(root, members)),
+        paths=tuple(entry.path for entry in members),
+    )
+
+
+def _packed(root: str, members: Sequence[Entry]) -> bytes:
+    parts = []
+    for entry in members:
+        content = _content(root, entry) if entry.target is None else b""
+        parts += [tar.header(entry.path, len(content), entry.mode, entry.target), content, tar.padding(len(content))]
+    return b"".join((*parts, bytes(tar.END_BYTES)))
+
+
+def _content(root: str, entry: Entry) -> bytes:
+    with _opened(root, entry) as file:
+        content = file.read(entry.size + 1)
+    if len(content) != entry.size:
+        raise _changed(entry)
+    return content
+
+
+def _large(
+    root: str,
+    entry: Entry,
+    known: KnownDigests,
+    compress: bool,
+    check: Callable[[], None],
+    progress: Callable[[int], None],
+) -> Layer:
+    path = os.path.join(root, entry.path)
+    annotations = {TITLE: entry.path, MODE: entry.mode}
+    try:
+        if compress:
+            packed = compressed(path, known, check, progress)
+            descriptor = Descriptor(
+                media_type=FILE_ZSTD, digest=packed.digest, size=packed.size, annotations=annotations
+            )
+            return Layer(descriptor=descriptor, open=packed.open, paths=(entry.path,))
+        digest, size = known.of_file(path, check, progress)
+    except OSError as error:
+        raise _unreadable(entry, error) from None
+    if size != entry.size:
+        raise _changed(entry)
+    descriptor = Descriptor(media_type=FILE, digest=digest, size=size, annotations=annotations)
+    return Layer(descriptor=descriptor, open=lambda: _opened(root, entry), paths=(entry.path,))
+
+
+def _opened(root: str, entry: Entry) -> BinaryIO:
+    """Whatever came to lie there since it was looked at: neither a link is followed, nor a pipe waited for."""
+    path = os.path.join(root, entry.path)
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    except OSError as error:
+        raise _unreadable(entry, error) from None
+
+
+def _unreadable(entry: Entry, error: OSError) -> MissingInput:
+    reason = (error.strerror or str(error)).lower()
+    return MissingInput(f"`{entry.path}` cannot be read: {reason}", hint="name it in `.cubeignore` to leave it out")
+
+
+def _changed(entry: Entry) -> CubeError:
+    return CubeError(f"`{entry.path}` was changed while it was read", hint="try again when nothing writes there")

@@ -1,0 +1,125 @@
+"""Sends a publication: what the registry lacks, in parallel; the tag last, so that nothing is ever half published."""
+
+import io
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from mlcube.artifact import PUBLICATION
+from mlcube.errors import CubeError, MissingInput
+from mlcube.oci import MANIFEST, Descriptor, Manifest, digest_of
+from mlcube.packing import Layer
+from mlcube.publishing.accompanying import EMPTY_BLOB, referrer
+from mlcube.publishing.preparing import Publication
+from mlcube.registry import Registry, in_parallel
+
+__all__ = ["Former", "Sent", "former", "missing", "send"]
+
+Progress = Callable[[int], None]
+Check = Callable[[], None]
+
+
+class Former(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tag leads to before."""
+
+    digest: str | None = None
+    blobs: frozenset[str] = frozenset()
+    """What that manifest names, and the registry therefore has."""
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sent."""
+
+    digest: str
+    bytes: int
+    unchanged: bool
+    """Whether the tag led to the same before."""
+    referrers: tuple[tuple[str, str], ...] = ()
+    """Type and digest of the manifests that refer to the cube."""
+
+
+def former(registry: Registry, tag: str) -> Former:
+    """What lies at the tag. A repository or tag that is not there is an empty one."""
+    try:
+        found, content = registry.manifest(tag)
+    except MissingInput:
+        return Former()
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return Former(digest=found.digest)
+    return Former(digest=found.digest, blobs=frozenset(each.digest for each in (manifest.config, *manifest.layers)))
+
+
+def missing(publication: Publication, there: Collection[str]) -> tuple[Layer, ...]:
+    """The blobs that are to be asked for, and sent if the registry lacks them: the largest first, each once."""
+    config = Layer(
+        descriptor=publication.config_descriptor, open=lambda: io.BytesIO(publication.config), paths=("config",)
+    )
+    blobs = {layer.descriptor.digest: layer for layer in (config, *publication.layers)}
+    wanted = [layer for digest, layer in blobs.items() if digest not in there]
+    return tuple(sorted(wanted, key=lambda layer: -layer.descriptor.size))
+
+
+def send(
+    registry: Registry,
+    publication: Publication,
+    tag: str,
+    before: Former,
+    documents: Sequence[tuple[str, Callable[[], bytes]]],
+    *,
+    check: Check = lambda: None,
+    progress: Progress = lambda _count: None,
+    put: Callable[[Registry, Descriptor], None] = lambda _registry, _descriptor: None,
+) -> Sent:
+    """Send what the registry lacks, then the manifest, what refers to it, and last the tag.
+
+    `documents` are types and makers of the referrers. `put` is called when the manifest can be had by its digest, and
+    the tag does not lead to it yet.
+    """
+    sent = _upload(registry, missing(publication, before.blobs), check, progress)
+    digest = publication.descriptor.digest
+    if before.digest != digest:
+        try:
+            registry.put_manifest(publication.manifest, MANIFEST, digest)
+        except CubeError:
+            if not before.blobs:
+                raise
+            # The former manifest may name blobs that were since removed.
+            sent += _upload(registry, missing(publication, ()), check, lambda _count: None)
+            registry.put_manifest(publication.manifest, MANIFEST, digest)
+    put(registry, publication.descriptor)
+    referrers = _attach(registry, publication.descriptor, documents)
+    if before.digest != digest:
+        check()
+        registry.put_manifest(publication.manifest, MANIFEST, tag)
+    return Sent(digest=digest, bytes=sent, unchanged=before.digest == digest, referrers=referrers)
+
+
+def _upload(registry: Registry, blobs: Sequence[Layer], check: Check, progress: Progress) -> int:
+    def job(layer: Layer) -> Callable[[], int]:
+        return lambda: registry.upload(layer.descriptor, layer.open, progress)
+
+    return sum(in_parallel([job(layer) for layer in blobs], check=check)) if blobs else 0
+
+
+def _attach(
+    registry: Registry, subject: Descriptor, documents: Sequence[tuple[str, Callable[[], bytes]]]
+) -> tuple[tuple[str, str], ...]:
+    """Put what refers to the cube, unless it is there: a record of the publication is made once for each digest."""
+    there = registry.referrers(subject.digest)
+    found = []
+    for kind, make in documents:
+        if kind == PUBLICATION and (known := next((each for each in there if each.artifact_type == kind), None)):
+            found.append((kind, known.digest))
+            continue
+        content = make()
+        manifest = referrer(kind, content, subject)
+        digest = digest_of(manifest)
+        if not any(each.digest == digest for each in there):
+            for blob in (EMPTY_BLOB, content):
+                descriptor = Descriptor(media_type=kind, digest=digest_of(blob), size=len(blob))
+                registry.upload(descriptor, lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
+            registry.attach(manifest)
+        found.append((kind, digest))
+    return tuple(found)
