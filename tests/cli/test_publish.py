@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from mlcube.oci import MANIFEST, Descriptor, Manifest, digest_of
+from mlcube.errors import MissingInput
+from mlcube.oci import Manifest, digest_of
 from mlcube.registry import Registry, Repository
 from tests.conftest import WITNESSES
 
 HOST = "127.0.0.1:5000"
-KILLED = int(os.environ.get("CUBE_TEST_KILLS", "12"))
+KILLED = int(os.environ.get("CUBE_TEST_KILLS", "10"))
 
 CUBE = """\
 name: model
@@ -54,7 +56,7 @@ def root(tmp_path: Path) -> Path:
     for number in range(100):
         (root / f"src/part{number:03}.py").write_bytes(f"# {number}\n".encode() + os.urandom(5000))
     for name in ("weights.bin", "more.bin"):
-        (root / name).write_bytes(os.urandom(2 << 20))
+        (root / name).write_bytes(os.urandom(1 << 20))
     (root / "more.bin").chmod(0o755)
     return root
 
@@ -77,8 +79,6 @@ def publish(root: Path, repository: Repository, *words: str, tag: str = "1") -> 
 
 def whole(repository: Repository, reference: str) -> Manifest:
     """The manifest at a tag, if everything that it names can be read and is what it must be."""
-    import msgspec
-
     with Registry(repository) as registry:
         _, content = registry.manifest(reference)
         manifest = msgspec.json.decode(content, type=Manifest)
@@ -122,7 +122,7 @@ def test_others_read_what_was_published(root: Path, repository: Repository, tmp_
 
 def test_only_what_changed_is_sent_again(root: Path, repository: Repository) -> None:
     first = publish(root, repository, "--no-image")
-    assert first["sent_bytes"] > 4 << 20
+    assert first["sent_bytes"] > 2 << 20
     again = publish(root, repository, "--no-image")
     assert (again["unchanged"], again["sent_bytes"], again["digest"]) == (True, 0, first["digest"])
     assert again["referrers"] == first["referrers"]
@@ -168,7 +168,7 @@ def test_declared_inputs_travel_if_asked(root: Path, repository: Repository) -> 
 def test_large_files_can_be_packed(root: Path, repository: Repository, tmp_path: Path) -> None:
     (root / "zeros.bin").write_bytes(bytes(4 << 20))
     told = publish(root, repository, "--no-image", "--compress")
-    assert told["sent_bytes"] < 6 << 20
+    assert told["sent_bytes"] < 4 << 20
     manifest = whole(repository, "1")
     kinds = [layer.media_type for layer in manifest.layers]
     assert kinds.count("application/vnd.mlcube.cube.file.v1+zstd") == 3
@@ -193,7 +193,7 @@ def test_what_cannot_be_published_is_named_before_anything_is_sent(
     assert words in done.stderr
     assert "hint:" in done.stderr
     with Registry(repository) as registry:
-        assert registry.tags_or_none() is None if hasattr(registry, "tags_or_none") else True
+        assert there(registry) == ()
 
 
 def test_a_published_cube_is_published_elsewhere_as_it_is(root: Path, repository: Repository) -> None:
@@ -208,8 +208,8 @@ def test_blobs_that_the_registry_lost_are_sent_again(root: Path, repository: Rep
     first = publish(root, repository, "--no-image")
     lost = whole(repository, "1").layers[-1]
     url = f"http://{HOST}/v2/{repository.name}/blobs/{lost.digest}"
-    done = subprocess.run(["curl", "-sS", "-X", "DELETE", "-w", "%{http_code}", "-o", "/dev/null", url], capture_output=True, text=True)  # fmt: skip  # noqa: E501
-    if done.stdout != "202":
+    delete = ["curl", "-sS", "-X", "DELETE", "-w", "%{http_code}", "-o", "/dev/null", url]
+    if subprocess.run(delete, capture_output=True, text=True).stdout != "202":
         pytest.xfail("this registry deletes nothing")
     (root / "src/part001.py").write_text("# changed\n")
     assert publish(root, repository, "--no-image")["digest"] != first["digest"]
@@ -228,8 +228,11 @@ def test_interrupted_publications_leave_nothing_half_published(root: Path, repos
     if process.returncode == 130:
         with Registry(repository) as registry:
             assert "1" not in there(registry)
-    assert publish(root, repository, "--no-image")["digest"]
-    assert len(whole_digests(repository)) > 3
+    told = publish(root, repository, "--no-image")
+    with Registry(repository) as registry:
+        assert registry.resolve("1").digest == told["digest"]
+        manifest = msgspec.json.decode(registry.manifest("1")[1], type=Manifest)
+        assert all(registry.has(each.digest) for each in manifest.layers)
 
 
 def test_killed_at_any_moment_the_same_command_completes(root: Path, repository: Repository) -> None:
@@ -257,8 +260,8 @@ def test_killed_at_any_moment_the_same_command_completes(root: Path, repository:
 def image(base_image: str) -> Iterator[str]:
     name = f"cube-test/published-{uuid.uuid4().hex[:8]}:1"
     yield name
-    left = subprocess.run(["docker", "images", "--quiet", "--filter", f"reference={name}"], capture_output=True, text=True)  # fmt: skip  # noqa: E501
-    for each in {*left.stdout.split()}:
+    ask = ["docker", "images", "--quiet", "--filter", f"reference={name}"]
+    for each in {*subprocess.run(ask, capture_output=True, text=True).stdout.split()}:
         subprocess.run(["docker", "rmi", "--force", each], capture_output=True)
 
 
@@ -297,19 +300,8 @@ def start(root: Path, repository: Repository) -> "subprocess.Popen[str]":
 
 
 def there(registry: Registry) -> tuple[str, ...]:
-    from mlcube.errors import MissingInput
-
+    """The tags; none of a repository that does not exist yet."""
     try:
         return registry.tags()
     except MissingInput:
         return ()
-
-
-def whole_digests(repository: Repository) -> list[Descriptor]:
-    with Registry(repository) as registry:
-        found, content = registry.manifest("1")
-        assert found.media_type == MANIFEST
-        layers: list[dict[str, Any]] = json.loads(content)["layers"]
-        for layer in layers:
-            assert registry.has(layer["digest"])
-        return [Descriptor(media_type=layer["mediaType"], digest=layer["digest"], size=layer["size"]) for layer in layers]  # fmt: skip  # noqa: E501

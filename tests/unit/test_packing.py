@@ -49,7 +49,7 @@ def packed(root: Path, *, known: KnownDigests | None = None, compress: bool = Fa
 
 
 def members(layer: Layer) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
-    found = {}
+    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
     with layer.open() as file, tarfile.open(fileobj=io.BytesIO(file.read())) as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isreg() else None
@@ -66,7 +66,7 @@ def test_same_content_has_the_same_layers_and_comes_out_as_it_went_in(
     written = fill(here, tree)
     before = os.umask(umask)
     try:
-        fill(there, dict(reversed(tree.items())))
+        fill(there, dict(reversed(written.items())))
         for path in written:
             os.chmod(there / path, stat.S_IMODE((there / path).stat().st_mode) & ~umask)
             os.utime(there / path, (clock, clock))
@@ -74,7 +74,7 @@ def test_same_content_has_the_same_layers_and_comes_out_as_it_went_in(
         os.umask(before)
     ours, theirs = packed(here), packed(there)
     assert [layer.descriptor for layer in ours] == [layer.descriptor for layer in theirs]
-    found = {}
+    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
     for layer in ours:
         with layer.open() as file:
             content = file.read()
