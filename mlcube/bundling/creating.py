@@ -11,7 +11,7 @@ from mlcube import locks, oci
 from mlcube.artifact import TITLE
 from mlcube.bundling import artifacts
 from mlcube.bundling import images as engine_images
-from mlcube.bundling.layout import ROLE, Entry
+from mlcube.bundling.layout import ROLE, Entry, Platform
 from mlcube.bundling.parts import Output
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
@@ -48,9 +48,9 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     artifact_type: str
     layers: tuple[Piece | Pending, ...]
-    config: bytes
+    compose: Callable[[tuple[oci.Descriptor, ...]], tuple[bytes, bytes]]
+    """Gives configuration and manifest for the layers."""
     config_type: str
-    annotations: dict[str, str] = {}
 
     def entry(self) -> Entry:
         """Its place in the index, but for digest and size."""
@@ -64,12 +64,15 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """The name that it gets in the index."""
     role: str
     manifest: bytes
+    media_type: str = oci.MANIFEST
     artifact_type: str = ""
+    platform: Platform | None = None
     pieces: tuple[Piece, ...] = ()
 
     def entry(self) -> Entry:
         """Its place in the index."""
-        return _entry(self.name, self.role, self.artifact_type)
+        blank = _entry(self.name, self.role, self.artifact_type)
+        return msgspec.structs.replace(blank, media_type=self.media_type, platform=self.platform)
 
 
 def _entry(name: str, role: str, artifact_type: str) -> Entry:
@@ -148,7 +151,7 @@ def _write(
     else:
         for piece in what.pieces:
             _piece(writer, piece)
-        written = writer.small(what.manifest, oci.MANIFEST)
+        written = writer.small(what.manifest, what.media_type)
     return msgspec.structs.replace(what.entry(), digest=written.digest, size=written.size)
 
 
@@ -156,15 +159,9 @@ def _made(writer: Writer, making: Making) -> oci.Descriptor:
     layers = tuple(
         _piece(writer, layer) if isinstance(layer, Piece) else _pending(writer, layer) for layer in making.layers
     )
-    manifest = oci.Manifest(
-        schema_version=2,
-        media_type=oci.MANIFEST,
-        config=writer.small(making.config, making.config_type),
-        layers=layers,
-        artifact_type=making.artifact_type,
-        annotations=making.annotations,
-    )
-    return writer.manifest(manifest)
+    config, manifest = making.compose(layers)
+    writer.small(config, making.config_type)
+    return writer.small(manifest, oci.MANIFEST)
 
 
 def _piece(writer: Writer, piece: Piece) -> oci.Descriptor:

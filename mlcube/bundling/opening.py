@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -11,6 +12,7 @@ from mlcube.artifact import CubeConfig
 from mlcube.bundling import artifacts, images
 from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
+from mlcube.bundling.signatures import admitted
 from mlcube.errors import Damaged, MissingInput
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
@@ -31,6 +33,9 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """The cube's manifest."""
     kept: Kept
+    config: CubeConfig
+    admission: Any = None
+    """The `Admission` of this machine's policy; None: there is no policy."""
 
 
 class Provided(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,20 +57,21 @@ def cube_entry(bundle: Bundle) -> Entry:
     return found[0]
 
 
-def opened(
-    path: str, *, admit: Callable[[Bundle, Entry], None] = lambda _bundle, _entry: None,
-    check: Callable[[], None] = lambda: None,
-) -> Opened:  # fmt: skip
+def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
     """The cube of a bundle, in the store of this machine: verified on the way there, and on use.
 
-    `admit` may raise Untrusted once it is known by its digest, before anything of it is unpacked.
+    Raises Untrusted, before anything is unpacked, when the policy of this machine forbids it.
     """
     store = Store(check=check)
     with Bundle(path) as bundle:
         entry = cube_entry(bundle)
-        admit(bundle, entry)
+        admission = admitted(bundle, entry)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
-        return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept)
+        if kept.config is None:
+            raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
+        return Opened(
+            path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, config=kept.config, admission=admission
+        )
 
 
 def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:

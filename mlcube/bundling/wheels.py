@@ -35,7 +35,8 @@ def admitted(version_range: str, asked: tuple[str, ...]) -> tuple[str, ...]:
 
 def collect(requirements: str, folder: str, versions: tuple[str, ...]) -> list[str]:
     """Write the wheels into a folder; gives their paths. For this Python also what has no wheel is built into one."""
-    for version in versions:
+    asked = any(line.strip() and not line.strip().startswith("#") for line in requirements.splitlines())
+    for version in versions if asked else ():
         if version == this_version():
             file = _written(requirements, folder)
             run_pip("wheel", "--quiet", "--wheel-dir", folder, "-r", file, title="collecting the requirements")

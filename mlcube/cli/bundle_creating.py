@@ -13,7 +13,7 @@ from mlcube.bundling.images import EngineImage
 from mlcube.bundling.opening import VERSIONS
 from mlcube.bundling.sif import convert
 from mlcube.cli import console
-from mlcube.cli.bundle_sources import Source, find_source
+from mlcube.cli.bundle_sources import Source, source_of
 from mlcube.cli.configure import without_task
 from mlcube.errors import MissingInput, UsageError
 from mlcube.settings import read_settings
@@ -41,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
-    source = find_source(wanted.reference, wanted.overrides, with_data=wanted.with_data, trust=wanted.trust)
+    source = source_of(wanted.reference, wanted.overrides, with_data=wanted.with_data, trust=wanted.trust)
     with tempfile.TemporaryDirectory(prefix="cube-bundle-") as folder:
         gathered = _Gathering(wanted, source, folder).everything()
         console.note(f"writing {wanted.output}")
@@ -94,6 +94,16 @@ class _Gathering:
         reference = without_task(cube).image
         if reference is None:
             raise UsageError(f"`{cube.name}` has no image for platform `{platform}`", hint="--platform local")
+        if self.source.pinned is not None:
+            # The published one, by its digest, whatever an engine here calls by that name.
+            from mlcube.bundling.published import image
+            from mlcube.store import Store
+
+            held = engine_images.find(self.source.pinned)
+            if held is None:
+                console.note(f"fetching the image `{self.source.pinned}`")
+                return image(self.source.pinned, reference, Store())
+            return msgspec.structs.replace(held, reference=reference)
         found = engine_images.find(reference)
         if found is None:
             from mlcube.cli.configure import make_available

@@ -1,24 +1,31 @@
 """Where the cube of a new bundle comes from: a folder here, or what was published."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from mlcube import oci
-from mlcube.artifact import ARTIFACT, CONFIG, FILE, MODE, SMALL_BYTES, TITLE, CubeConfig
+from mlcube.artifact import ARTIFACT, CONFIG, FILE, MODE, SMALL_BYTES, TITLE, PublishedImage
+from mlcube.bundling import published
 from mlcube.bundling.creating import Artifact, Making, Pending, Piece
 from mlcube.bundling.layout import CUBE
 from mlcube.cli import console
 from mlcube.cli.arguments import overrides
+from mlcube.cli.naming import Named, cube_of, read_named
+from mlcube.cli.trusting import check_trust
 from mlcube.cube import Cube
 from mlcube.errors import CubeError
 from mlcube.known_digests import KnownDigests
-from mlcube.packing import Entry, contents, layers, read_rules
-from mlcube.reading import read_cube
+from mlcube.oci import Descriptor
+from mlcube.offline import offline
+from mlcube.packing import DEFAULTS, Entry, Layer, contents, layers, read_rules
+from mlcube.publishing import Content, compose, find_source
+from mlcube.publishing.inputs import WORKSPACE, sample_inputs, with_inputs
 
-__all__ = ["Source", "find_source"]
+__all__ = ["Source", "source_of"]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,73 +38,92 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """The image by digest, where it was published."""
 
 
-def find_source(reference: str, override: Sequence[str], *, with_data: bool, trust: bool) -> Source:
+def source_of(reference: str, override: Sequence[str], *, with_data: bool, trust: bool) -> Source:
     """The cube that a reference names."""
+    named = cube_of(reference, told=False)
     of_cube, _ = overrides(list(override))
-    cube, warnings = read_cube(reference, overrides=of_cube, trust=trust)
+    cube, warnings = read_named(named, of_cube, trust=trust)
+    check_trust(named, cube, of_cube)
     console.warnings(warnings)
-    return Source(cube=cube, artifact=of_folder(cube, with_data=with_data))
+    if named.obtained is None or named.obtained.config is None:
+        return Source(cube=cube, artifact=_of_folder(cube, with_data=with_data))
+    return _of_published(named, cube)
 
 
-def of_folder(cube: Cube, *, with_data: bool) -> Making:
-    """The artifact of a cube that lies in a folder. Large files are hashed when they are written, and read once."""
-    entries = contents(cube.root, read_rules(cube.root))
+def _of_published(named: Named, cube: Cube) -> Source:
+    """As it is in the store, by its digest: nothing of it is made anew."""
+    from mlcube.registry import Registry, Repository
+    from mlcube.store import Store
+    from mlcube.trust.signing import tag_of
+
+    obtained = named.obtained
+    config, digest, repository = obtained.config, obtained.digest, obtained.reference.repository
+    name = f"{config.name}:{config.version or obtained.reference.tag or 'latest'}"
+    pinned = config.image.pinned if config.image else None
+    store = Store()
+    if repository is None or offline():
+        return Source(cube=cube, artifact=published.cube(store, digest, name), pinned=pinned)
+    with Registry(Repository.parse(repository), report=console.note) as registry:
+        artifact = published.cube(store, digest, name, registry)
+        told = published.referrers(registry, digest, tag_of(digest))
+    return Source(cube=cube, artifact=artifact, referrers=told, pinned=pinned)
+
+
+def _of_folder(cube: Cube, *, with_data: bool) -> Making:
+    """The artifact of a cube that lies in a folder, with the digest that it would have in a registry.
+
+    Large files are hashed when they are written, and so are read once.
+    """
     if with_data:
-        entries = tuple(sorted((*entries, *sample_inputs(cube)), key=lambda entry: entry.path))
+        rules = read_rules(cube.root, defaults=tuple(each for each in DEFAULTS if each != f"/{WORKSPACE}"))
+        entries = contents(cube.root, with_inputs(rules, sample_inputs(cube)))
+    else:
+        entries = contents(cube.root, read_rules(cube.root))
     with KnownDigests() as known:
         small = layers(cube.root, [entry for entry in entries if entry.size < SMALL_BYTES], known=known)
+    large = [entry for entry in entries if entry.size >= SMALL_BYTES]
     pieces = tuple(Piece(layer.descriptor, layer.open) for layer in small)
-    large = tuple(_pending(cube.root, entry) for entry in entries if entry.size >= SMALL_BYTES)
-    with open(cube.file, "rb") as file:
-        config = CubeConfig(name=cube.name, digest=oci.digest_of(file.read()), python={} if cube.python else None)
     return Making(
-        name=f"{cube.name}:{cube.version}" if cube.version else cube.name,
+        name=f"{cube.name}:{cube.version or 'latest'}",
         role=CUBE,
         artifact_type=ARTIFACT,
-        layers=(*pieces, *large),
-        config=oci.canonical(config),
+        layers=(*pieces, *(_pending(cube.root, entry) for entry in large)),
+        compose=partial(_composed, cube, frozenset(entry.path for entry in entries)),
         config_type=CONFIG,
     )
 
 
-def sample_inputs(cube: Cube) -> tuple[Entry, ...]:
-    """What the cube's own workspace holds of the inputs that its tasks declare."""
-    named = set()
-    made = {str(output.default or output.name) for task in cube.tasks.values() for output in task.outputs}
-    for task in cube.tasks.values():
-        for each in task.inputs:
-            path = os.path.normpath(str(each.default if each.default is not None else each.name))
-            if not each.scalar and path not in {os.path.normpath(name) for name in made}:
-                named.add(os.path.join("workspace", path))
-
-    def ignored(path: str, _directory: bool) -> bool:
-        return not any(_related(path, name) for name in named)
-
-    return contents(cube.root, ignored) if os.path.isdir(cube.internal_workspace) else ()
+def _composed(cube: Cube, paths: frozenset[str], descriptors: tuple[Descriptor, ...]) -> tuple[bytes, bytes]:
+    """Configuration and manifest, as publishing makes them."""
+    image = PublishedImage(reference=cube.image.reference) if cube.image else None
+    source = find_source(cube.root, os.path.relpath(cube.file, cube.root), paths)
+    content = Content(
+        layers=tuple(Layer(descriptor=each, open=_nowhere, paths=()) for each in descriptors), paths=paths
+    )
+    publication = compose(cube, content, name=cube.name, image=image, source=source)
+    return publication.config, publication.manifest
 
 
-def _related(path: str, name: str) -> bool:
-    """Whether one is the other, or lies in it."""
-    return path == name or path.startswith(f"{name}/") or name.startswith(f"{path}/")
+def _nowhere() -> Any:
+    raise AssertionError("it was written already")
 
 
 def _pending(root: str, entry: Entry) -> Pending:
     path = os.path.join(root, entry.path)
+    return Pending(
+        FILE, entry.size, {TITLE: entry.path, MODE: entry.mode}, partial(_opened, path, entry), _noting(path, entry)
+    )
 
-    def opened() -> Any:
-        try:
-            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
-        except OSError as error:
-            raise CubeError(f"`{entry.path}` cannot be read: {(error.strerror or '').lower()}") from None
-        return file
 
-    return Pending(FILE, entry.size, {TITLE: entry.path, MODE: entry.mode}, opened, _noting(path, entry))
+def _opened(path: str, entry: Entry) -> Any:
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
+    except OSError as error:
+        raise CubeError(f"`{entry.path}` cannot be read: {(error.strerror or '').lower()}") from None
 
 
 def _noting(path: str, entry: Entry) -> Callable[[str], None]:
     """What publishing the same file would find out again."""
-    import time
-
     begun = time.time()
 
     def noted(digest: str) -> None:

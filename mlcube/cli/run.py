@@ -25,12 +25,14 @@ from mlcube.cli.arguments import (
     parameters,
     secrets,
 )
+from mlcube.cli.bundle_running import provided
 from mlcube.cli.conditions import check_available, check_data, check_image
 from mlcube.cli.declared import option
 from mlcube.cli.dry_run import print_plans
 from mlcube.cli.leaving import can_be_left, leavable
 from mlcube.cli.naming import cube_of, read_named, split_words
 from mlcube.cli.settling import settle_killed
+from mlcube.cli.trusting import check_trust
 from mlcube.cube import Cube
 from mlcube.errors import CubeError, MissingInput, Problem, UsageError, escaped
 from mlcube.invocation import Invocation
@@ -97,9 +99,11 @@ def command(
     """Run tasks of a cube. The exit status is that of the task that failed, or 0."""
     word, words = split_words(words, mlcube)
     named = cube_of(mlcube, word, workspace=workspace, locked=locked, offline=offline)
+    named, platform = provided(named, platform, rehearsal=dry_run)
     workspace = named.workspace
     of_cube, of_runner = overrides(override, platform)
     cube, warnings = read_named(named, of_cube, trust=trust)
+    check_trust(named, cube, of_cube)
     console.warnings(warnings)
     names = chosen_tasks(task, tuple(cube.tasks), cube.name)
     arguments = parameters(words, tuple(cube.tasks))

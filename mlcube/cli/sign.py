@@ -1,0 +1,76 @@
+"""`cube sign`: a signature for what is published already."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated
+
+from mlcube.cli import console
+from mlcube.cli.arguments import Json
+from mlcube.cli.declared import argument, option
+from mlcube.cli.passphrase import asked
+from mlcube.errors import UsageError
+from mlcube.oci import Descriptor
+from mlcube.references import Reference, parse
+from mlcube.registry import Registry, Repository
+from mlcube.trust.key_files import read_private
+from mlcube.trust.keys import PrivateKey
+from mlcube.trust.registries import publish, published
+from mlcube.trust.signing import sign, verified_by
+
+__all__ = ["command", "in_registry", "key_of", "signing"]
+
+EXAMPLE = """\b
+Examples:
+  cube sign oci://registry.example.org/group/digits:1.0 --key lab.key
+  cube sign oci://registry.example.org/group/digits@sha256:... --key lab.key
+"""
+
+ReferenceArgument = Annotated[str, argument(metavar="REF", help="a cube in a registry, or its name in a zoo")]
+KeyFile = Annotated[str, option("--key", metavar="FILE", help="the private key; its passphrase is asked for")]
+
+
+def command(reference: ReferenceArgument, key: KeyFile, as_json: Json = False) -> int:
+    """Sign a cube in a registry by its digest, so that `cube verify` and `cosign verify` accept it."""
+    found, _ = in_registry(parse(reference))
+    private = key_of(key)
+    where = Repository.parse(found.repository or "")
+    with Registry(where, write=True, report=console.note) as registry:
+        # Read, not only asked for: what is signed is what the registry gives under this digest.
+        descriptor, _ = registry.manifest(found.digest or found.tag or "latest")
+        signing(private)(registry, descriptor)
+    pinned = f"oci://{where}@{descriptor.digest}"
+    if as_json:
+        console.document({"reference": pinned, "digest": descriptor.digest, "key": private.public.fingerprint})
+    else:
+        console.result(pinned)
+        console.note(f"signed by {private.public.fingerprint}")
+    return 0
+
+
+def key_of(path: str) -> PrivateKey:
+    """The private key in a file, with its passphrase."""
+    return read_private(path, lambda: asked(path))
+
+
+def signing(key: PrivateKey) -> Callable[[Registry, Descriptor], None]:
+    """What signs a manifest that can be had by its digest, unless this key has done so before."""
+
+    def put(registry: Registry, descriptor: Descriptor) -> None:
+        own = (("own", key.public),)
+        if not any(verified_by(each, descriptor.digest, own) for each in published(registry, descriptor.digest)):
+            publish(registry, descriptor.digest, sign(key, str(registry.repository), descriptor.digest))
+
+    return put
+
+
+def in_registry(reference: Reference) -> tuple[Reference, str | None]:
+    """Where the cube lies in a registry, and the zoo that said so. Raises UsageError for what lies in none."""
+    if reference.kind == "oci":
+        return reference, None
+    if reference.kind == "zoo":
+        there = import_module("mlcube.zoo").find(reference.name or "", reference.version)
+        return parse(there.reference), there.zoo
+    raise UsageError(
+        f"`{reference.text}` is {reference.described}, and only what lies in a registry carries signatures",
+        hint="cube publish . oci://host/name:tag --sign --key FILE",
+    )
