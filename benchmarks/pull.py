@@ -2,7 +2,8 @@
 
     python benchmarks/pull.py [--registry 127.0.0.1:5000] [--mebibytes 2048] [--files 5000] [--rounds 3]
 
-It needs a registry that takes what it is given without a login, and `oras` on PATH or in `$ENGINES_STATE/witnesses/bin`.
+It needs a registry that takes what it is given without a login, and `oras` on PATH or in
+`$ENGINES_STATE/witnesses/bin`.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import uuid
 from pathlib import Path
 
 WITNESSES = os.path.join(os.environ.get("ENGINES_STATE", "/var/tmp/mlcube-engines"), "witnesses", "bin")
+REST_SECONDS = 10.0
+"""ext4 searches long for a place for a new file as long as many were removed a moment ago."""
 CUBE_FILE = "name: weighty\ndocker: {image: 'example/weighty:1'}\ntasks: {train: {}}\n"
 
 
@@ -64,12 +67,14 @@ def measure(folder: Path, registry: str, rounds: int) -> dict[str, object]:
         target.mkdir()
         times["oras"].append(run([oras, "pull", "--plain-http", f"{repository}:oras"], environment, target)[0])
         shutil.rmtree(target)
+        time.sleep(REST_SECONDS)
         seconds, memory = run([*cube, "pull", reference], environment)
         times["cube"].append(seconds)
         peak = max(peak, memory)
         times["again"] += [run([*cube, "pull", reference], environment)[0] for _ in range(5)]
         subprocess.run(["chmod", "-R", "u+w", str(folder / "cache")], check=True)
         shutil.rmtree(folder / "cache")
+        time.sleep(REST_SECONDS)
     median = {name: statistics.median(found) for name, found in times.items()}
     return {
         "oras pull, seconds": round(median["oras"], 2),

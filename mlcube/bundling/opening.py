@@ -33,6 +33,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """The cube's manifest."""
     kept: Kept
+    config: CubeConfig
     admission: Any = None
     """The `Admission` of this machine's policy; None: there is no policy."""
 
@@ -66,7 +67,16 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
         entry = cube_entry(bundle)
         admission = admitted(bundle, entry)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
-        return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, admission=admission)
+        if kept.config is None:
+            raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
+        return Opened(
+            path=bundle.path,
+            name=entry.name,
+            digest=entry.digest,
+            kept=kept,
+            config=kept.config,
+            admission=admission,
+        )
 
 
 def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:

@@ -39,19 +39,13 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
         if not word.startswith("-"):
             if positional is None or not word:
                 return None
-            name, kind = positional
-            if _admitted(kind)[0]:
-                given.setdefault(name, []).append(word)
-            elif name in given:
+            if not _take(given, *positional, word):
                 return None
-            else:
-                given[name] = word
             continue
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
         if name not in options:
             return None
         parameter, kind = options[name]
-        repeatable, choices = _admitted(kind)
         if kind is bool:
             if equals:
                 return None
@@ -61,15 +55,21 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
             value = next(rest, "-")
             if value.startswith("-"):
                 return None
-        if not value:
+        if not value or not _take(given, parameter, kind, value):
             return None
-        if choices is None or (choices and value not in choices) or (parameter in given and not repeatable):
-            return None
-        if repeatable:
-            given.setdefault(parameter, []).append(value)
-        else:
-            given[parameter] = value
     return given
+
+
+def _take(given: dict[str, Any], parameter: str, kind: Any, value: str) -> bool:
+    """Note the value of a parameter. False: that is not plain."""
+    repeatable, choices = _admitted(kind)
+    if choices is None or (choices and value not in choices) or (parameter in given and not repeatable):
+        return False
+    if repeatable:
+        given.setdefault(parameter, []).append(value)
+    else:
+        given[parameter] = value
+    return True
 
 
 def _declared(command: Callable[..., Any]) -> tuple[Mapping[str, tuple[str, Any]], tuple[str, Any] | None]:

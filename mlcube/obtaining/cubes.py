@@ -9,7 +9,6 @@ import msgspec
 
 from mlcube import references
 from mlcube.artifact import CubeConfig
-from mlcube.errors import MissingInput
 from mlcube.references import Reference
 
 if TYPE_CHECKING:
@@ -120,13 +119,7 @@ def _published(
 
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
     name = reference.name or ""
-    try:
-        find = import_module("mlcube.zoo").find
-    except ImportError:
-        raise MissingInput(
-            f"`{reference.text}` is no folder or file, and no zoo is configured that could know it",
-            hint="`cube zoo add NAME URL` adds a zoo; a folder is written ./" + reference.text,
-        ) from None
+    find = import_module("mlcube.zoo").find
     found = find(name, reference.version)
     there = references.parse(found.reference)
     obtained = _published(there, asking, digest, name=name, zoo=found.zoo)
@@ -136,15 +129,14 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:
     from mlcube.bundling import opened
 
-    found = opened(reference.path or "", check=asking.check)
-    kept = found.kept
+    found = opened(reference.path or reference.text, check=asking.check)
     return Obtained(
-        path=os.path.join(kept.root, kept.config.file if kept.config else ""),
-        root=kept.root,
+        path=os.path.join(found.kept.root, found.config.file),
+        root=found.kept.root,
         reference=reference,
-        overrides=pinned(kept.config),
-        digest=kept.digest,
-        config=kept.config,
-        bundle=reference.path,
+        overrides=pinned(found.config),
+        digest=found.digest,
+        config=found.config,
+        bundle=found.path,
         admission=found.admission,
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, read_config
+from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, PACK, read_config
 from mlcube.errors import MissingInput, Unreachable, UsageError
 from mlcube.obtaining.admitting import admit_published
 from mlcube.obtaining.asking import Asking, Progress
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Asking", "from_registry"]
 
+_AT_ONCE_BYTES = 4 << 20
+"""Packs up to this size are unpacked from memory."""
 _LARGE, _SMALL = 4, 2
 """How many transfers at once: of large files, and besides of packs, whose unpacking then goes along."""
 
@@ -102,6 +104,12 @@ class _Bringing:
 
     def __call__(self, layer: Descriptor, building: Building) -> None:
         store = self._asking.store
+        if layer.media_type == PACK and layer.size <= _AT_ONCE_BYTES and not store.has(layer.digest):
+            content = self._registry.blob(layer)
+            store.add(content)
+            building.add_pack(content)
+            self._progress.moved(layer.size)
+            return
         if not self._right(layer):
             with store.lock(layer.digest):
                 if not self._right(layer):
