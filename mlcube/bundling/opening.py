@@ -70,12 +70,7 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
         if kept.config is None:
             raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
         return Opened(
-            path=bundle.path,
-            name=entry.name,
-            digest=entry.digest,
-            kept=kept,
-            config=kept.config,
-            admission=admission,
+            path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, config=kept.config, admission=admission
         )
 
 
