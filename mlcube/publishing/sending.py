@@ -88,12 +88,13 @@ def send(
             # The former manifest may name blobs that were since removed.
             sent += _upload(registry, missing(publication, ()), check, lambda _count: None)
             registry.put_manifest(publication.manifest, MANIFEST, digest)
+        sent += 2 * len(publication.manifest)  # by its digest, and in the end by its tag
     put(registry, publication.descriptor)
-    referrers = _attach(registry, publication.descriptor, documents)
+    referrers, more = _attach(registry, publication.descriptor, documents)
     if before.digest != digest:
         check()
         registry.put_manifest(publication.manifest, MANIFEST, tag)
-    return Sent(digest=digest, bytes=sent, unchanged=before.digest == digest, referrers=referrers)
+    return Sent(digest=digest, bytes=sent + more, unchanged=before.digest == digest, referrers=referrers)
 
 
 def _upload(registry: Registry, blobs: Sequence[Layer], check: Check, progress: Progress) -> int:
@@ -105,8 +106,12 @@ def _upload(registry: Registry, blobs: Sequence[Layer], check: Check, progress: 
 
 def _attach(
     registry: Registry, subject: Descriptor, documents: Sequence[tuple[str, Callable[[], bytes]]]
-) -> tuple[tuple[str, str], ...]:
-    """Put what refers to the cube, unless it is there: a record of the publication is made once for each digest."""
+) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Put what refers to the cube, unless it is there: a record of the publication is made once for each digest.
+
+    Types and digests of all, and how many bytes were sent.
+    """
+    sent = 0
     there = registry.referrers(subject.digest)
     found = []
     for kind, make in documents:
@@ -119,7 +124,8 @@ def _attach(
         if not any(each.digest == digest for each in there):
             for blob in (EMPTY_BLOB, content):
                 descriptor = Descriptor(media_type=kind, digest=digest_of(blob), size=len(blob))
-                registry.upload(descriptor, lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
+                sent += registry.upload(descriptor, lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
             registry.attach(manifest)
+            sent += len(manifest)
         found.append((kind, digest))
-    return tuple(found)
+    return tuple(found), sent
