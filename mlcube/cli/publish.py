@@ -12,7 +12,8 @@ from mlcube.cli.meter import Meter
 from mlcube.cli.naming import cube_of, read_named
 from mlcube.cli.publish_report import show_plan, show_result
 from mlcube.cube import Cube
-from mlcube.errors import PreparationFailed
+from mlcube.errors import PreparationFailed, UsageError
+from mlcube.oci import Descriptor
 from mlcube.publishing import (
     Content,
     Destination,
@@ -45,6 +46,8 @@ DestinationArgument = Annotated[str, argument(metavar="oci://HOST/NAME:TAG", hel
 WithInputs = Annotated[bool, option("--with-inputs", help="also the sample inputs in the cube's own workspace")]
 NoImage = Annotated[bool, option("--no-image", help="leave the container image where it is, and do not pin it")]
 Compress = Annotated[bool, option("--compress", help="pack large files with zstd")]
+Sign = Annotated[bool, option("--sign", help="sign it with `--key`, before the tag leads to it")]
+KeyFile = Annotated[str | None, option("--key", metavar="FILE", help="the private key, whose passphrase is asked for")]
 DryRun = Annotated[bool, option("--dry-run", help="print what would be sent, and send nothing")]
 
 
@@ -54,6 +57,8 @@ def command(
     with_inputs: WithInputs = False,
     no_image: NoImage = False,
     compress: Compress = False,
+    sign: Sign = False,
+    key: KeyFile = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -61,11 +66,14 @@ def command(
     from mlcube.signals import catching
 
     place = Destination.parse(destination)
+    if sign != (key is not None):
+        raise UsageError("`--sign` and `--key` belong together", hint="--sign --key FILE")
     named = cube_of(cube, told=False)
     found, warnings = read_named(named, strict=True)
     console.warnings(warnings)
+    signed = _signing(None if dry_run else key)  # before signals are caught, which a prompt must not outlive
     with catching() as signals:
-        asked = _Asked(place, found, named.obtained, _name(found, place), signals.check)
+        asked = _Asked(place, found, named.obtained, _name(found, place), signals.check, signed)
         content = _content(asked, inputs=with_inputs, compress=compress)
         source = _source(asked, content)
         image = _image(asked, wanted=not no_image, build=not dry_run)
@@ -87,6 +95,8 @@ class _Asked(NamedTuple):
     """The `Obtained` of a cube that was brought from elsewhere; None: it lies here."""
     name: str
     check: Callable[[], None]
+    signed: Callable[[Registry, Descriptor], None]
+    """Signs the manifest, if it is to be signed."""
 
 
 def _publish(asked: _Asked, content: Content, source: Source, found: FoundImage | None, *, as_json: bool) -> int:
@@ -101,11 +111,29 @@ def _publish(asked: _Asked, content: Content, source: Source, found: FoundImage 
         )
         total = sum(blob.descriptor.size for blob in missing(publication, before.blobs))
         with Meter("sent", total) as meter:
-            sent = send(registry, publication, place.tag, before, documents, check=asked.check, progress=meter.advance)
+            sent = send(
+                registry,
+                publication,
+                place.tag,
+                before,
+                documents,
+                check=asked.check,
+                progress=meter.advance,
+                sign=asked.signed,
+            )
     for layer in publication.layers:
         layer.discard()
     show_result(place, publication, sent, before.digest, image, as_json=as_json)
     return 0
+
+
+def _signing(key: str | None) -> Callable[[Registry, Descriptor], None]:
+    """What signs the manifest, if it is to be signed: the passphrase is asked for before anything is sent."""
+    if key is None:
+        return lambda _registry, _descriptor: None
+    from mlcube.cli.sign import key_of, signing
+
+    return signing(key_of(key))
 
 
 def _name(cube: Cube, place: Destination) -> str:

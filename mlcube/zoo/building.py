@@ -75,9 +75,7 @@ def _refuse_what_is_no_zoo(target: str) -> None:
         raise UsageError(f"`{target}` is no zoo, and would be lost", hint="-o names a folder of its own, as `-o site`")
 
 
-def _write(
-    folder: str, index: Index, cubes: Sequence[Described], url: str | None, check: Callable[[], None]
-) -> None:
+def _write(folder: str, index: Index, cubes: Sequence[Described], url: str | None, check: Callable[[], None]) -> None:
     pages = Pages(index, url=url)
     os.makedirs(os.path.join(folder, "cubes"))
     os.makedirs(os.path.join(folder, "assets"))

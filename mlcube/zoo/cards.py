@@ -16,9 +16,7 @@ def renderer() -> Callable[[str], str]:
     try:
         from markdown_it import MarkdownIt
     except ImportError:
-        raise UsageError(
-            "pages of a zoo need the package `markdown-it-py`", hint='pip install "mlcube[zoo]"'
-        ) from None
+        raise UsageError("pages of a zoo need the package `markdown-it-py`", hint='pip install "mlcube[zoo]"') from None
     markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     markdown.validateLink = safe_link  # type: ignore[method-assign]
     markdown.core.ruler.push("headings", _lower_headings)
@@ -42,7 +40,7 @@ def _lower_headings(state: Any) -> None:
             token.tag = f"h{min(_LOWEST, int(token.tag[1]) + 1)}"
 
 
-def _image(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
+def _image(_self: Any, tokens: Sequence[Any], index: int, _options: Any, _env: Any) -> str:
     """A link to the picture: a page of a zoo asks nobody for anything."""
     token = tokens[index]
     url = str(token.attrGet("src") or "")
@@ -57,7 +55,7 @@ def _link(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) 
     return str(self.renderToken(tokens, index, options, env))
 
 
-def _code(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
+def _code(_self: Any, tokens: Sequence[Any], index: int, _options: Any, _env: Any) -> str:
     """Code, which can be scrolled with the keyboard."""
     return f'<pre tabindex="0"><code>{_escaped(tokens[index].content)}</code></pre>\n'
 

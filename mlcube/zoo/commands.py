@@ -11,12 +11,12 @@ __all__ = ["Command", "commands"]
 _SAYS = {
     "docker": "Docker",
     "podman": "Podman",
-    "singularity": "Apptainer or Singularity",
-    "sandbox": "Sandbox (bubblewrap)",
-    "local": "A Python environment on this machine",
+    "singularity": "Apptainer, Singularity",
+    "sandbox": "Sandbox",
+    "local": "Here, without a container",
     "kubernetes": "Kubernetes",
     "slurm": "Slurm",
-    "ssh": "Another machine, over SSH",
+    "ssh": "Over SSH",
 }
 
 
@@ -42,24 +42,25 @@ def commands(entry: Entry, url: str | None = None) -> tuple[tuple[Command, ...],
         words += ["--mlcube", f"./{entry.name}"]
     if task is not None:
         words += ["--task", task]
-    running = [Command(_SAYS[each], _joined([*words, "--platform", each])) for each in entry.platforms]
+    running = [Command("Wherever you are", _joined(words))]
+    running += [Command(_SAYS[each], _joined([*words, "--platform", each])) for each in entry.platforms]
     more = []
     if entry.reference:
         if url:
             more += [
                 Command("Add this zoo", _joined(["cube", "zoo", "add", "zoo", url])),
-                Command("Then run it by its name", _joined(["cube", "run", name, *words[3:]])),
+                Command("Run it by its name", _joined(["cube", "run", name, *words[3:]])),
             ]
         more += [
-            Command("Fetch it, to run it later without a network", _joined(["cube", "pull", entry.reference])),
+            Command("Fetch it for later", _joined(["cube", "pull", entry.reference])),
             Command(
-                "Carry it to a site without a network",
+                "To a site without a network",
                 _joined(["cube", "bundle", "create", entry.reference, "-o", f"{_file_name(entry.name)}.cube"]),
             ),
         ]
         if entry.signatures:
             more.append(
-                Command("Verify who signed it", _joined(["cube", "verify", entry.reference, "--key", "KEY.pub"]))
+                Command("Who signed it?", _joined(["cube", "verify", entry.reference, "--key", "KEY.pub"]))
             )
     return tuple(each for each in running if each.text), tuple(each for each in more if each.text)
 

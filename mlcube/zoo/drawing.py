@@ -15,6 +15,10 @@ _WIDTH, _HEIGHT = 168, 40
 _ACROSS, _DOWN = 24, 34
 _MARGIN, _LANE = 8, 18
 _LETTERS = 20
+_ARROW = (
+    '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0L8 4L0 8z"/></marker></defs>'
+)
 
 Node = tuple[str, str]
 """`task` or `file`, and the name or path."""
@@ -41,17 +45,11 @@ def drawing(tasks: Sequence[Task]) -> str:
         f"{task.name} reads {_listed(task.inputs) or 'no files'} and writes {_listed(task.outputs) or 'no files'}"
         for task in tasks
     )
-    return "\n".join(
-        [
-            f'<svg class="graph" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-            f'aria-label="{escape(f"Tasks and their files: {said}")}">',
-            '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-            'orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>',
-            *lines,
-            *(_drawn(node, boxes[node]) for node in nodes),
-            "</svg>",
-        ]
+    begin = (
+        f'<svg class="graph" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{escape(f"Tasks and their files: {said}")}">'
     )
+    return "\n".join([begin, _ARROW, *lines, *(_drawn(node, boxes[node]) for node in nodes), "</svg>"])
 
 
 def _listed(parameters: Sequence[object]) -> str:

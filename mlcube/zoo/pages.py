@@ -47,6 +47,7 @@ class Pages:
 
     def __init__(self, index: Index, *, url: str | None = None) -> None:
         import jinja2
+        from markupsafe import Markup
 
         self._index, self._url = index, url
         self._card = renderer()
@@ -57,12 +58,12 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"amount": _amount, "about": _about, "need": _need}
+        environment.filters |= {"amount": _amount, "about": _about, "need": _need, "inline": _inline}
         environment.globals |= {"zoo": index, "kind_names": _KINDS}
         self._cube = environment.get_template("cube.html")
         self._search = environment.get_template("index.html")
         self._all = environment.get_template("all.html")
-        self._safe = jinja2.utils.markupsafe.Markup
+        self._safe = Markup
         self._versions = {each[0].name: each for each in describing.latest(index.cubes)}
 
     def search(self) -> str:
@@ -83,7 +84,7 @@ class Pages:
         return str(
             self._cube.render(
                 cube=entry,
-                card=self._safe(self._card(card)) if card else None,
+                card=self._safe(self._card(_without_title(card, entry.name))) if card else None,
                 graph=self._safe(drawing(entry.tasks)),
                 running=running,
                 more=more,
@@ -117,7 +118,20 @@ class Pages:
         )
 
 
-def _amount(size: int | float) -> str:
+def _without_title(card: str, name: str) -> str:
+    """A card without the heading that says what the page's own does."""
+    first, _, rest = card.lstrip().partition("\n")
+    return rest if first.startswith("# ") and first[2:].strip().casefold() == name.casefold() else card
+
+
+def _inline(text: str) -> Any:
+    """A sentence, in which what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
+
+
+def _amount(size: float) -> str:
     """Bytes for people."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
@@ -151,6 +165,4 @@ def _need(item: tuple[str, Any]) -> str:
 
 def of_index(entries: Sequence[Entry], title: str) -> Index:
     """The index of these entries, each of which knows its page."""
-    return Index(
-        title=title, cubes=tuple(msgspec.structs.replace(each, page=page_name(each)) for each in entries)
-    )
+    return Index(title=title, cubes=tuple(msgspec.structs.replace(each, page=page_name(each)) for each in entries))

@@ -86,7 +86,8 @@ def _unfolded(sources: Sequence[str]) -> Iterator[tuple[str, Position | None]]:
 def _listed(path: str) -> Iterator[tuple[str, Position | None]]:
     """The sources in the lines of a file; folders are relative to it."""
     if os.path.basename(path).endswith((".yaml", ".yml", ".json")):
-        raise UsageError(f"`{path}` is no list of sources", hint=f"name the cube's folder: {os.path.dirname(path) or '.'}")
+        folder = os.path.dirname(path) or "."
+        raise UsageError(f"`{path}` is no list of sources", hint=f"name the cube's folder: {folder}")
     for number, line in enumerate(read_text(path, path).splitlines(), 1):
         text = line.strip()
         if not text or text.startswith("#"):
