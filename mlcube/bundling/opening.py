@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
@@ -13,10 +13,13 @@ from mlcube.bundling import artifacts, images
 from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.signatures import admitted
-from mlcube.errors import Damaged, MissingInput
+from mlcube.errors import Damaged, MissingInput, Untrusted
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
 from mlcube.store.kept import read_manifest
+
+if TYPE_CHECKING:
+    from mlcube.trust.policy import Admission
 
 __all__ = ["VERSIONS", "Opened", "Provided", "cube_entry", "opened", "provide", "runners_of"]
 
@@ -92,22 +95,27 @@ def provide(
     platform: str | None,
     settings: Settings,
     *,
+    digest: str | None = None,
+    admission: "Admission | None" = None,
     rehearsal: bool = False,
     report: Callable[[str], None] = lambda _message: None,
     check: Callable[[], None] = lambda: None,
 ) -> Provided:
     """Make what the bundle holds available to a platform, or to the first that is here and that it is for.
 
-    In a `rehearsal` nothing is loaded or written.
+    `digest` is the cube for which it is wanted, `admission` what the policy said of it: where that asks for a
+    signature, only what the signature covers is taken. In a `rehearsal` nothing is loaded or written.
     """
     with Bundle(path) as bundle:
+        if digest not in (None, cube_entry(bundle).digest):
+            raise Damaged(f"`{path}` became another bundle while it was used", hint="run it again")
         config = _config(bundle)
         chosen = runners_of(platform or settings.default_platform, settings)
         own = None
         if not chosen:
             own = _own_choice(bundle, config)
             chosen = (own,) if own else ()
-        providing = _Providing(bundle, config, rehearsal, report, check)
+        providing = _Providing(bundle, config, admission, rehearsal, report, check)
         provided = providing.to(chosen)
         return msgspec.structs.replace(provided, platform=own)
 
@@ -145,10 +153,10 @@ def _own_choice(bundle: Bundle, config: CubeConfig) -> str | None:
 
 class _Providing:
     def __init__(
-        self, bundle: Bundle, config: CubeConfig, rehearsal: bool, report: Callable[[str], None],
-        check: Callable[[], None],
+        self, bundle: Bundle, config: CubeConfig, admission: "Admission | None", rehearsal: bool,
+        report: Callable[[str], None], check: Callable[[], None],
     ) -> None:  # fmt: skip
-        self.bundle, self.config = bundle, config
+        self.bundle, self.config, self.admission = bundle, config, admission
         self.rehearsal, self.report, self.check = rehearsal, report, check
         self.folder = os.path.join(directories.cache(), "bundles", bundle.digest.removeprefix("sha256:"))
 
@@ -169,6 +177,7 @@ class _Providing:
         found = self.bundle.entries(artifacts.WHEELS)
         if not found:
             return Provided()
+        self._covered("the wheels", found[0])
         folder = os.path.join(self.folder, "wheels")
         if not self.rehearsal:
             artifacts.extract(self.bundle, found[0], folder)
@@ -180,6 +189,7 @@ class _Providing:
         return Provided(overrides=(f"python.version={_range(versions)}",) if versions else (), environment=environment)
 
     def _sif(self, entry: Entry) -> Provided:
+        self._covered("the SIF file", entry)
         folder = os.path.join(self.folder, "sif")
         path = os.path.join(folder, "image.sif")
         if not self.rehearsal:
@@ -197,7 +207,22 @@ class _Providing:
             raise MissingInput(f"the image in `{self.bundle.path}` is for {there}, and this machine is {machine}")
         return fitting[0] if fitting else None
 
+    def _covered(self, what: str, entry: Entry) -> None:
+        """Raises Untrusted for what is in the bundle beside a cube that must be signed, and is not pinned by it.
+
+        Whoever writes a bundle puts beside a cube what they like; only the image that the cube pins is what it says.
+        """
+        if self.admission is None or not self.admission.signed:
+            return
+        pinned = self.config.image.pinned if self.config.image else None
+        if pinned is None or pinned.rpartition("@")[2] != entry.digest:
+            raise Untrusted(
+                f"the signature that {self.admission.policy} asks for does not cover {what} in `{self.bundle.path}`",
+                hint="bundle a cube that was published with its image, where its registry can be reached",
+            )
+
     def _load(self, entry: Entry, engine: str) -> Provided:
+        self._covered("the image", entry)
         if self.config.python is not None:  # found by the name that follows from its content
             if not self.rehearsal:
                 images.load(self.bundle, entry, engine, entry.name, self.check)

@@ -15,7 +15,7 @@ from mlcube.bundling.sif import convert
 from mlcube.cli import console
 from mlcube.cli.bundle_sources import Source, source_of
 from mlcube.cli.configure import without_task
-from mlcube.errors import MissingInput, UsageError
+from mlcube.errors import Denied, MissingInput, Unreachable, UsageError
 from mlcube.settings import read_settings
 
 __all__ = ["Wanted", "create"]
@@ -99,11 +99,16 @@ class _Gathering:
             from mlcube.bundling.published import image
             from mlcube.store import Store
 
-            held = engine_images.find(self.source.pinned)
-            if held is None:
-                console.note(f"fetching the image `{self.source.pinned}`")
+            # Byte for byte as it is pinned, so that the signature of the cube covers it; an engine keeps it otherwise.
+            console.note(f"fetching the image `{self.source.pinned}`")
+            try:
                 return image(self.source.pinned, reference, Store())
-            return msgspec.structs.replace(held, reference=reference)
+            except (Denied, MissingInput, Unreachable) as error:
+                held = engine_images.find(self.source.pinned)
+                if held is None:
+                    raise
+                console.note(f"the image is taken from an engine, where no signature covers it: {error.args[0]}")
+                return msgspec.structs.replace(held, reference=reference)
         found = engine_images.find(reference)
         if found is None:
             from mlcube.cli.configure import make_available

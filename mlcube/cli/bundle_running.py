@@ -23,6 +23,8 @@ def provided(named: Named, platform: str | None, *, rehearsal: bool = False) -> 
             named.obtained.bundle,
             platform,
             read_settings(),
+            digest=named.obtained.digest,
+            admission=named.obtained.admission,
             rehearsal=rehearsal,
             report=console.note,
             check=signals.check,

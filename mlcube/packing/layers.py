@@ -32,6 +32,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     open: Callable[[], BinaryIO]
     paths: tuple[str, ...]
     """What is in it."""
+    discard: Callable[[], None] = lambda: None
+    """Remove what was made beside the folder, as what zstd has packed: it can be made again."""
 
 
 def layers(
@@ -137,7 +139,7 @@ def _large(
             descriptor = Descriptor(
                 media_type=FILE_ZSTD, digest=packed.digest, size=packed.size, annotations=annotations
             )
-            return Layer(descriptor=descriptor, open=packed.open, paths=(entry.path,))
+            return Layer(descriptor=descriptor, open=packed.open, paths=(entry.path,), discard=packed.discard)
         digest, size = known.of_file(path, check, progress)
     except OSError as error:
         raise _unreadable(entry, error) from None
