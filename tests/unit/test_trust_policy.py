@@ -65,9 +65,9 @@ def test_the_key_of_the_rule_must_have_signed(policy: Policy) -> None:
     subject = oci_subject("registry.lab.example/digits")
     admission = admit(subject, lambda: signed(CLINIC, LAB), policy=policy)
     assert (admission.signed, admission.key, admission.digest) == (True, "lab", DIGEST)
-    with pytest.raises(Untrusted, match="signed, but by none of these keys, and the rule at .*:5 asks .* `lab`"):
+    with pytest.raises(Untrusted, match=r"signed, but by none of these keys, and the rule at .*:5 asks .* `lab`"):
         admit(subject, lambda: signed(CLINIC), policy=policy)
-    with pytest.raises(Untrusted, match="is not signed, and the rule at .*trust.yaml:5 asks") as caught:
+    with pytest.raises(Untrusted, match=r"is not signed, and the rule at .*trust.yaml:5 asks") as caught:
         admit(subject, lambda: (), policy=policy)
     assert DIGEST in str(caught.value)
 
