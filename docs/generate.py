@@ -18,6 +18,7 @@ from mlcube.cli.application import COMMANDS
 from mlcube.doctor import Report
 from mlcube.document import CubeFile
 from mlcube.record import Record
+from mlcube.trust.policy_file import PolicyFile
 
 ROOT = Path(__file__).resolve().parent.parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -48,6 +49,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "schemas/settings.schema.json", pretty(settings)
     yield "schemas/record.schema.json", pretty(schema(Record, "What is kept of a run (record.json)"))
     yield "schemas/doctor.schema.json", pretty(schema(Report, "What `cube doctor --json` prints"))
+    yield "schemas/trust.schema.json", pretty(schema(PolicyFile, "Which cubes may run on a machine (trust.yaml)"))
     yield "docs/reference/cube-file.md", cube_page(cube)
     yield "docs/reference/settings.md", settings_page(settings)
     yield "docs/reference/command-line.md", command_page()

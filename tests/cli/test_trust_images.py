@@ -26,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> Iterator[
     """Someone who has published `pinned` with its image, `unpinned` without, and `built`, all of them signed."""
     home = tmp_path_factory.mktemp("imaged")
     image = f"cube-test/trusted-{os.getpid()}:1"
-    build(image, base_image, "pinned")
+    build(home / "context", image, base_image, "pinned")
     assert cube("key", "create", "lab", home=home).returncode == 0
     with own_registry(home / "registry") as address:
         (home / "address").write_text(address)
@@ -53,9 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> Iterator[
     subprocess.run(["docker", "rmi", "--force", *own], capture_output=True)
 
 
-def build(image: str, base: str, told: str) -> None:
+def build(context: Path, image: str, base: str, told: str) -> None:
     """An image that says what it is, as small as it can be."""
-    context = Path(os.environ["HOME"], "context")
     context.mkdir()
     recipe = f"FROM {base}\nRUN echo {told} >/told\n"
     if busybox := shutil.which("busybox"):
