@@ -83,7 +83,7 @@ def said(kept: Sequence[bytearray], quiet: bool) -> str:
     return "".join(f"\n  {line}" for line in lines) if len(lines) > 1 else "".join(f": {line}" for line in lines)
 
 
-def shortened(argv: tuple[str, ...]) -> str:
+def shortened(argv: tuple[str, ...], longest: int = 200) -> str:
     """A command as one line that fits into a message."""
-    text = shlex.join(argv)
-    return text if len(text) <= 200 else text[:197] + "..."
+    text = " ".join(shlex.join(argv).split())
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -2,7 +2,7 @@
 
 __all__ = ["LISTENING"]
 
-LISTENING = r"""# A word that comes through this file cuts a rest short. Without it, where none can be made, a rest is whole.
+LISTENING = r"""# A word that comes through this file cuts a rest short. Where none can be made, a rest is whole.
 listen() { # listen FILE
   words=$1
   rm -f "$words"
