@@ -1,16 +1,16 @@
-"""Waiting until a file is gone or a process has ended, without looking all the time."""
+"""Waiting until a file is gone or grows, or a process has ended, without looking all the time."""
 
 import os
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
-__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "doze", "grown", "passing"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "doze", "growing", "grown", "passing"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """How long to wait between two looks, where nothing tells of a change: of other machines, for instance."""
 
-_IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x4, 0x400, 0x800
+_IN_MODIFY, _IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x4, 0x400, 0x800
 _IN_CLOEXEC = 0o2000000
 
 
@@ -24,19 +24,28 @@ def doze(seconds: float, *events: int) -> None:
     poller = select.poll()
     for event in events:
         poller.register(event, select.POLLIN)
-    poller.poll(max(0.0, seconds) * 1000)
+    poller.poll(min(max(0.0, seconds), 86400.0) * 1000)  # the kernel does not count very far
 
 
-@contextmanager
-def passing(path: str, process: int | None = None) -> Iterator[tuple[int, ...]]:
+def passing(path: str, process: int | None = None) -> AbstractContextManager[tuple[int, ...]]:
     """Descriptors that are readable once the file at `path` is removed, or a process of this machine has ended.
 
     Whoever waits looks again after this: what went before is told by nobody. Where the system has no such descriptors
     there are fewer, or none.
     """
+    return _watching(path, _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF, process)
+
+
+def growing(path: str, process: int | None = None) -> AbstractContextManager[tuple[int, ...]]:
+    """The same for a file that is written to."""
+    return _watching(path, _IN_MODIFY | _IN_DELETE_SELF, process)
+
+
+@contextmanager
+def _watching(path: str, what: int, process: int | None) -> Iterator[tuple[int, ...]]:
     opened: list[int] = []
     try:
-        if (watch := _watch(path)) is not None:
+        if (watch := _watch(path, what)) is not None:
             opened.append(watch)
         if process is not None and process != os.getpid() and hasattr(os, "pidfd_open"):
             with suppress(OSError):
@@ -47,7 +56,7 @@ def passing(path: str, process: int | None = None) -> Iterator[tuple[int, ...]]:
             os.close(descriptor)
 
 
-def _watch(path: str) -> int | None:
+def _watch(path: str, what: int) -> int | None:
     """A descriptor of Linux's inotify, which Python's own library does not know."""
     import ctypes
 
@@ -58,8 +67,7 @@ def _watch(path: str) -> int | None:
         return None
     if descriptor < 0:
         return None
-    events = _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF
-    if system.inotify_add_watch(descriptor, os.fsencode(path), events) < 0:
+    if system.inotify_add_watch(descriptor, os.fsencode(path), what) < 0:
         os.close(descriptor)
         return None
     return descriptor
