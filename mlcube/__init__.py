@@ -6,11 +6,11 @@
 
 __version__ = "0.1.0"
 
-__all__ = ["Cube", "CubeError", "Run", "TaskFailed", "__version__", "load"]
+__all__ = ["Cube", "CubeError", "Run", "TaskFailed", "__version__", "load", "wait"]
 
 TYPE_CHECKING = False  # typing itself costs more to import than asking `cube` for its version may
 if TYPE_CHECKING:
-    from mlcube.api import Cube, Run, TaskFailed, load
+    from mlcube.api import Cube, Run, TaskFailed, load, wait
     from mlcube.errors import CubeError
 
 _PLACES = {
@@ -19,6 +19,7 @@ _PLACES = {
     "Run": "mlcube.api",
     "TaskFailed": "mlcube.api",
     "load": "mlcube.api",
+    "wait": "mlcube.api",
 }
 
 

@@ -19,7 +19,7 @@ import msgspec
 from mlcube import cube as content
 from mlcube.errors import CubeError, Interrupted, Problem
 
-__all__ = ["Cube", "Run", "TaskFailed", "load"]
+__all__ = ["Cube", "Run", "TaskFailed", "load", "wait"]
 
 
 class TaskFailed(CubeError):
@@ -71,11 +71,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Cube:
     """A cube, ready to be run. `content` is what its file says."""
 
-    def __init__(self, cube: content.Cube, warnings: tuple[Problem, ...] = (), workspace: str | None = None) -> None:
+    def __init__(
+        self,
+        cube: content.Cube,
+        warnings: tuple[Problem, ...] = (),
+        *,
+        workspace: str | None = None,
+        loaded: Sequence[str] = (),
+    ) -> None:
         self.content = cube
         self.warnings = warnings
         self.workspace = workspace
         """Where parameters lie unless `run` is told otherwise; None: in the cube's own workspace."""
+        self._loaded = tuple(loaded) or (f"--mlcube={cube.file}",)
 
     @property
     def name(self) -> str:
@@ -164,6 +172,45 @@ class Cube:
         outputs = {output.name: output.path for output in invocation.outputs}
         return Run(status=record.exit_status or 0, outputs=outputs, record=record)
 
+    def leave(
+        self,
+        task: str,
+        *,
+        platform: str | None = None,
+        workspace: str | os.PathLike[str] | None = None,
+        gpus: str | int | None = None,
+        memory: str | None = None,
+        cpu: str | int | None = None,
+        network: str | None = None,
+        timeout: str | float | None = None,
+        secrets: Mapping[str, str] | None = None,
+        wait_seconds: float | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> str:
+        """Leave a task to a process in the background, which outlives this one; gives the run's id.
+
+        The arguments are those of `run`. It returns as soon as nothing speaks against the run; `mlcube.wait` waits for
+        its end, and so do `cube wait`, `cube logs -f` and `cube cancel`, from anywhere. Secrets reach that process in
+        its environment.
+
+        Raises a CubeError for all that speaks against it.
+
+        >>> run_id = mlcube.load("examples/digits").leave("train", platform="cluster")  # doctest: +SKIP
+        >>> mlcube.wait(run_id).check().outputs["model"]  # doctest: +SKIP
+        '/home/me/digits/workspace/model'
+        """
+        given = {name: _text(value) for name, value in {**(parameters or {}), **arguments}.items()}
+        options = {
+            "--platform": platform, "--workspace": None if workspace is None else os.fspath(workspace),
+            "--gpus": gpus, "--memory": memory, "--cpu": cpu, "--network": network, "--timeout": timeout,
+            "--wait": None if wait_seconds is None else f"{wait_seconds:g}",
+        }  # fmt: skip
+        words = [f"{name}={value}" for name, value in options.items() if value is not None]
+        words += [f"{name}={value}" for name, value in given.items()]
+        argv = ("run", "--detach", *self._loaded, f"--task={task}", *words)
+        return _asked(argv, environment=secrets).strip()
+
     def __repr__(self) -> str:
         return f"<Cube {self.name}: {', '.join(self.tasks)}>"
 
@@ -185,9 +232,11 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
     from mlcube.reading import read_cube
 
     text = os.fspath(path)
+    words = (*(f"-P{each}" for each in overrides), *(["--trust"] if trust else []))
     if not isinstance(path, str) or os.path.isdir(text):  # plainly a path
         admit_path(text)
-        return Cube(*read_cube(text, overrides=overrides, trust=trust))
+        cube, warnings = read_cube(text, overrides=overrides, trust=trust)
+        return Cube(cube, warnings, loaded=(f"--mlcube={cube.file}", *words))
     from mlcube.obtaining import obtain
 
     found = obtain(text)
@@ -204,7 +253,51 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
         from mlcube.trust.covering import check_image
 
         check_image(found.admission, cube)
-    return Cube(cube, warnings, found.workspace)
+    named = cube.file if found.reference.kind == "path" else text
+    return Cube(cube, warnings, workspace=found.workspace, loaded=(f"--mlcube={named}", *words))
+
+
+def wait(run_id: str, *, timeout: str | float | None = None) -> Run:
+    """Wait until a run that was left is over, whoever began it; one whose process was killed is brought to its end.
+
+    Raises TimedOut if that takes longer than `timeout`, and the run goes on; KeyboardInterrupt ends the waiting alone.
+
+    >>> mlcube.wait("20250131-101500-a1b2c3d4", timeout="2h").status  # doctest: +SKIP
+    0
+    """
+    from mlcube.record import find_id, find_run
+
+    known = find_id(run_id)
+    limit = () if timeout is None else (f"--timeout={timeout}",)
+    try:
+        _asked(("wait", known, *limit), environment=None)
+    except CubeError:
+        if find_run(known).finished is None:
+            raise
+    found = find_run(known)
+    return Run(
+        status=found.exit_status or 0, outputs={output.name: output.path for output in found.outputs}, record=found
+    )
+
+
+def _asked(argv: Sequence[str], *, environment: Mapping[str, str] | None) -> str:
+    """What the command line prints, in a process of its own: this one may have threads, and cannot be made two of.
+
+    Raises what it says is wrong.
+    """
+    import sys
+
+    from mlcube.execute import ask
+    from mlcube.failures import ERRORS
+
+    answer = ask((sys.executable, "-m", "mlcube", *argv), environment=environment, timeout_seconds=float("inf"))
+    if not answer.status:
+        return answer.output
+    _, _, said = f"\n{answer.error}".rpartition("\nerror: ")
+    message, _, hint = said.strip().partition("\nhint: ")
+    error = ERRORS.get(answer.status, CubeError)(message or f"status {answer.status}", hint=hint or None)
+    error.status = answer.status
+    raise error
 
 
 def _text(value: Any) -> str:

@@ -18,8 +18,8 @@ __all__ = ["Child", "attend", "kill"]
 _LINGER_SECONDS = 0.5
 """How long output is waited for after the process has ended, when something in the background keeps its pipe."""
 
-_POLL_SECONDS = 0.02
-"""How often to look whether a process has ended, where the kernel has no descriptor for that."""
+_LONGEST_POLL = 86400.0
+"""The kernel counts in milliseconds, and not very far."""
 
 
 class Child:
@@ -35,10 +35,7 @@ class Child:
         self.impatient = False
         """Do not wait for a reader who does not read."""
         self._drain_by: float | None = None
-        try:
-            self._watch = os.pidfd_open(process.pid)
-        except (AttributeError, OSError):
-            self._watch = -1
+        self._watch = _end_of(process.pid)
 
     def ended(self) -> bool:
         """Whether the process has ended. It stays a zombie until `reap`, so that its group's number stays its own."""
@@ -103,7 +100,7 @@ class Child:
     def wait_seconds(self, now: float) -> float | None:
         """How long to wait at most before looking again."""
         if not self.gone:
-            return None if self._watch >= 0 else _POLL_SECONDS
+            return None
         if self._drain_by is None or now >= self._drain_by:
             return None
         return self._drain_by - now
@@ -116,6 +113,29 @@ class Child:
     def _drop(self, route: Route) -> None:
         self.routes.remove(route)
         route.close()
+
+
+def _end_of(process: int) -> int:
+    """A descriptor that is readable once a child has ended."""
+    try:
+        return os.pidfd_open(process)
+    except (AttributeError, OSError):
+        return _told_by_thread(process)
+
+
+def _told_by_thread(process: int) -> int:
+    """Where the kernel has no descriptor for that: a pipe whose other end is closed then."""
+    import threading
+
+    reading, writing = os.pipe()
+
+    def wait() -> None:
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        os.close(writing)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return reading
 
 
 def attend(
@@ -141,7 +161,8 @@ def attend(
             beside.register_end(poller)
             limits.append(beside.wait_seconds(now))
         shortest = min((limit for limit in limits if limit is not None), default=None)
-        for descriptor, _ in poller.poll(None if shortest is None else max(0.0, shortest) * 1000 + 1):
+        limit = None if shortest is None else min(max(0.0, shortest), _LONGEST_POLL) * 1000 + 1
+        for descriptor, _ in poller.poll(limit):
             if descriptor in waiting:
                 child.carry(waiting[descriptor])
 

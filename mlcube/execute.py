@@ -4,11 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
-from mlcube import files, locks
+from mlcube import files, locks, patience
 from mlcube.child import Child, attend, kill
-from mlcube.errors import CubeError, Interrupted, PreparationFailed, TimedOut
+from mlcube.errors import Busy, CubeError, Interrupted, PreparationFailed, TimedOut
 from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened
 from mlcube.following import follow
 from mlcube.in_process import perform
@@ -23,12 +23,21 @@ __all__ = ["Execution", "ask"]
 
 _LONGEST_PAUSE = 60.0
 
+_SILENT_SECONDS = 2.0
+"""How long the user may wait without being told for what."""
+
 _KEPT_BYTES = 8192
 """How much of a step's output is kept to be shown if it fails."""
 
 
-def ask(argv: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_seconds: float = 30.0) -> Answer:
-    """What a command says. A missing executable is an answer too, with status 127; one that is too slow has 124."""
+def ask(
+    argv: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+) -> Answer:
+    """What a command says. A missing executable is an answer too, with status 127; one that is too slow has 124.
+
+    How slow that is, is the user's to say, unless it is given.
+    """
+    timeout_seconds = timeout_seconds or patience.answer_seconds()
     command = Command(argv=tuple(argv), environment=environment or {})
     try:
         child = start(command, Log(None), {}, (None, None), keep=1 << 26)
@@ -84,11 +93,14 @@ class Execution:
         self._bringing = bringing
         self._ending = False
         self._settling = False
+        self._prepared_by: tuple[float, float] | None = None
+        """When whatever comes before the task must be over, and how many seconds that was."""
         self._stopping = Stopping(signals, lambda command: start(command, self._log, self._secrets, None))
 
     def prepare(self, plan: Plan) -> None:
         """Perform a plan without a task. Raises PreparationFailed, or Interrupted."""
         succeeded = False
+        self._limit()
         try:
             self._steps(plan.steps, PreparationFailed)
             succeeded = True
@@ -108,6 +120,8 @@ class Execution:
         Raises what a failing step means, TimedOut, or Interrupted once the task has ended and is cleaned up.
         """
         succeeded = False
+        if self._prepared_by is None:
+            self._limit()
         try:
             self._steps(plan.steps, PreparationFailed)
             status = self._whole_task(plan, timeout_seconds, started)
@@ -142,6 +156,11 @@ class Execution:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _limit(self) -> None:
+        """From here on the time counts that preparing may take."""
+        limit = patience.prepare_seconds()
+        self._prepared_by = None if limit is None else (time.monotonic() + limit, limit)
+
     def _diagnose(self, plan: Plan, status: int) -> None:
         for diagnosis in plan.diagnoses:
             if diagnosis.status not in (None, status):
@@ -163,7 +182,7 @@ class Execution:
             self._step(step, failure)
 
     def _always(self, steps: tuple[Step, ...]) -> None:
-        self._ending = True
+        self._ending, self._prepared_by = True, None
         for step in steps:
             with suppress(CubeError):
                 self._step(step, CubeError)
@@ -188,7 +207,8 @@ class Execution:
         failed = once(step, failure)  # type: ignore[arg-type]
         interrupted = self._settling or bool(self._signals.received)  # then nobody wants to wait
         patient = step.patient and not interrupted
-        for number, seconds in enumerate((PATIENT_PAUSES if patient else PAUSES) if step.transient else ()):
+        pauses = patience.limited(PATIENT_PAUSES if patient else PAUSES) if step.transient else ()
+        for number, seconds in enumerate(pauses):
             if failed is None or failed[1] not in step.transient:
                 break
             if patient and number == 0:
@@ -212,7 +232,8 @@ class Execution:
         outlets = (None, None) if command.quiet else (self._stderr, self._stderr)
         child = self._start(command, outlets, failure)
         kept = [route.kept for route in reversed(child.routes)]
-        status = self._attend_step(child)
+        what = command.waiting or (f"`{shortened(command.argv, 80)}`" if command.quiet else None)
+        status = self._attend_step(child, what)
         return (command, status, said(kept, command.quiet)) if status else None
 
     def _pipe(self, pipe: Pipe, failure: type[CubeError]) -> Failed | None:
@@ -232,7 +253,7 @@ class Execution:
             os.close(writing)
         kept = [route.kept for route in reversed(target.routes)]
         try:
-            received = self._attend_step(target)
+            received = self._attend_step(target, pipe.waiting or f"`{shortened(pipe.target.argv, 80)}`")
             attend(source, deadline=time.monotonic() + SHORT_SECONDS)
         finally:
             kill(source)
@@ -264,12 +285,19 @@ class Execution:
             self._unless_steps(step, failure)
             return
         what = f", which is busy with: {step.title}" if step.title else ""
-        with locks.exclusive(
-            step.lock,
-            wait_seconds=float("inf"),
-            waiting=lambda message: self._report(message + what),
-            pause=self._signals.pause,
-        ):
+        until, _ = self._prepared_by or (float("inf"), 0.0)
+        with ExitStack() as held:
+            try:
+                held.enter_context(
+                    locks.exclusive(
+                        step.lock,
+                        wait_seconds=max(0.0, until - time.monotonic()),
+                        waiting=lambda message: self._report(message + what),
+                        pause=self._signals.pause,
+                    )
+                )
+            except Busy:
+                raise self._too_late() from None
             if not self._probe(step.probe):
                 self._unless_steps(step, failure)
 
@@ -292,11 +320,18 @@ class Execution:
             self.answers[command.argv] = Answer(status, *texts)
         return status == 0
 
-    def _attend_step(self, child: Child) -> int:
-        """The step's status. A signal stops it; while cleaning up, a signal skips it."""
+    def _attend_step(self, child: Child, what: str | None = None) -> int:
+        """The step's status; `what` is told to the user who waits. A signal stops it, or the end of the time that
+        preparing has; while cleaning up, a signal skips it.
+        """
         try:
             self._begun(child.process.pid)
-            came = attend(child, signals=self._signals)
+            came = self._attended(child, what)
+            if came == "late":
+                child.impatient = True
+                child.signal(signal.SIGTERM)
+                attend(child, signals=self._signals, deadline=time.monotonic() + GRACE_SECONDS)
+                raise self._too_late()
             if came == "signal" and self._ending and len(self._signals.received) == 1:
                 # Nobody knew that all was over but this; whoever is impatient says so again.
                 came = attend(child, signals=self._signals)
@@ -312,6 +347,24 @@ class Execution:
             child.close()
         return child.reap()
 
+    def _attended(self, child: Child, what: str | None) -> str:
+        told_by = time.monotonic() + _SILENT_SECONDS if what else float("inf")
+        until, _ = self._prepared_by or (float("inf"), 0.0)
+        while True:
+            deadline = min(told_by, until)
+            came = attend(child, signals=self._signals, deadline=None if deadline == float("inf") else deadline)
+            if came != "late" or time.monotonic() >= until:
+                return came
+            self._report(f"waiting for {what}")
+            told_by = float("inf")
+
+    def _too_late(self) -> TimedOut:
+        _, limit = self._prepared_by or (0.0, 0.0)
+        return TimedOut(
+            f"what comes before the task took longer than {limit:g} seconds",
+            hint=f"give it more: {patience.PREPARE}=2h, or unset it",
+        )
+
     def _write(self, step: WriteFile) -> None:
         mode = 0o600 if isinstance(step.text, SecretText) else 0o666
         files.write(step.path, content(step.text, self._secrets), mode=mode)
@@ -324,6 +377,7 @@ class Execution:
             case None:
                 return 0
             case Command() as task:
+                self._prepared_by = None
                 try:
                     return self._task(plan, task, timeout_seconds, None, started)[0]
                 except CannotStart as error:
@@ -339,7 +393,7 @@ class Execution:
 
         def once(command: Command) -> tuple[int, int, int]:
             try:
-                return self._task(plan, command, timeout_seconds, deadline, started)
+                return self._task(plan, command, timeout_seconds, deadline, started, job.waiting)
             except CannotStart as error:
                 raise CubeError(str(error), hint=command.hint) from None
 
@@ -356,6 +410,7 @@ class Execution:
         except CubeError:  # it may have begun nevertheless
             self._always(ending)
             raise
+        self._prepared_by = None
         try:
             return follow(job, once, self._told, pause, self._report)
         except (Interrupted, TimedOut):
@@ -378,8 +433,11 @@ class Execution:
         timeout_seconds: float | None,
         deadline: float | None,
         started: Callable[[int], None],
+        waiting: str | None = None,
     ) -> tuple[int, int, int]:
-        """The status of the task's process, and how many bytes it put out and how many of them as errors."""
+        """The status of the task's process, how many bytes it put out, and how many as errors; `waiting` is told when
+        there are none for a while.
+        """
         self._signals.check()
         child = start(task, self._log, self._secrets, (self._stdout, self._stderr))
         routes = tuple(child.routes)
@@ -388,7 +446,13 @@ class Execution:
             deadline = begun + timeout_seconds
         try:
             started(child.process.pid)
-            reason = attend(child, signals=self._signals, deadline=deadline)
+            reason = "late"
+            if waiting and (deadline is None or begun + _SILENT_SECONDS < deadline):
+                reason = attend(child, signals=self._signals, deadline=begun + _SILENT_SECONDS)
+                if reason == "late" and not any(route.carried for route in routes):
+                    self._report(f"waiting for {waiting}")
+            if reason == "late":
+                reason = attend(child, signals=self._signals, deadline=deadline)
             if reason != "ended":
                 self._stopping.stop(plan, child, self._signals.received[-1] if reason == "signal" else signal.SIGTERM)
         finally:

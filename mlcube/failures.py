@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from mlcube.errors import (
     Busy,
     CubeError,
+    Damaged,
+    Denied,
     EngineUnavailable,
     MissingInput,
     MissingOutput,
     PreparationFailed,
     Refused,
     TimedOut,
+    Unreachable,
+    Untrusted,
     UsageError,
 )
 from mlcube.plan import Command, SecretText
@@ -23,12 +27,16 @@ ERRORS: dict[int, type[CubeError]] = {
     error.status: error
     for error in (
         UsageError,
+        Damaged,
         MissingInput,
+        Denied,
+        Unreachable,
         EngineUnavailable,
         MissingOutput,
         PreparationFailed,
         Busy,
         Refused,
+        Untrusted,
         TimedOut,
     )
 }
@@ -83,7 +91,7 @@ def said(kept: Sequence[bytearray], quiet: bool) -> str:
     return "".join(f"\n  {line}" for line in lines) if len(lines) > 1 else "".join(f": {line}" for line in lines)
 
 
-def shortened(argv: tuple[str, ...]) -> str:
+def shortened(argv: tuple[str, ...], longest: int = 200) -> str:
     """A command as one line that fits into a message."""
-    text = shlex.join(argv)
-    return text if len(text) <= 200 else text[:197] + "..."
+    text = " ".join(shlex.join(argv).split())
+    return text if len(text) <= longest else text[: longest - 3] + "..."

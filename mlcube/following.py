@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 import msgspec
 
+from mlcube import patience
 from mlcube.errors import CubeError
 from mlcube.plan import Command, Job
 
 __all__ = ["follow"]
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _PATIENCE_SECONDS = 6 * 3600.0
-"""How long to go on trying: a night without a network is too long, a train journey is not."""
+"""How long to go on trying unless the user says otherwise: a night without a network is too long, a train journey is
+not."""
 
 
 def follow(
@@ -28,6 +30,7 @@ def follow(
     `told` gives what a command prints. Raises CubeError when the connection does not come back.
     """
     known = [0, 0]
+    longest = patience.connection_seconds() or _PATIENCE_SECONDS
     seconds, lost_since = _FIRST_PAUSE, None
     while True:
         words = tuple(str(number) for number in known)
@@ -45,7 +48,10 @@ def follow(
         if any(carried) or lost_since is None:
             seconds, lost_since = _FIRST_PAUSE, now
             report("the connection was lost; the task runs on, and is followed again as soon as it answers")
-        if now - lost_since > _PATIENCE_SECONDS:
-            raise CubeError("the connection did not come back", hint=f"the task may still run: {job.status.script()}")
-        pause(seconds)
+        if (left := lost_since + longest - now) <= 0:
+            raise CubeError(
+                f"the connection did not come back within {longest:g} s",
+                hint=f"the task may still run: {job.status.script()}",
+            )
+        pause(min(seconds, left))
         seconds = min(seconds * 2, _LONGEST_PAUSE)

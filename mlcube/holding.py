@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from mlcube import directories, files, locks
+from mlcube import directories, files, locks, patience, watching
 from mlcube.errors import Busy, CubeError
 from mlcube.record import RunDirectory, settle
 
@@ -17,8 +17,6 @@ __all__ = ["holding"]
 
 _NAME = ".cube"
 """Where a workspace says who writes in it; not there while nobody does."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +37,7 @@ def holding(
     workspace: str | None = None,
     wait_seconds: float | None = None,
     report: Callable[[str], None] = lambda _message: None,
-    pause: Callable[[float], None] = time.sleep,
+    pause: Callable[..., None] = watching.doze,
 ) -> Iterator[None]:
     """Hold the paths, so that no other run writes there, below or above.
 
@@ -55,7 +53,7 @@ def holding(
         return
     places = _places(entry, workspace)
     deadline = time.monotonic() + (wait_seconds or 0.0)
-    interval, announced = _FIRST_PAUSE, ""
+    interval, announced = watching.FIRST_PAUSE, ""
     try:
         while conflict := _enter_all(places, entry, pause):
             other, path, file = conflict
@@ -67,9 +65,12 @@ def holding(
                 raise Busy(f"these outputs are held by {who}", hint=hint)
             if announced != other.run:
                 report(f"waiting for {who}")
-                announced, interval = other.run, _FIRST_PAUSE
-            pause(min(interval, max(0.0, deadline - time.monotonic())))
-            interval = min(interval * 1.5, _LONGEST_PAUSE)
+                announced, interval = other.run, watching.FIRST_PAUSE
+            here = other.holder.pid if other.holder.host == entry.holder.host else None
+            with watching.passing(file, None if RunDirectory(other.run).lasts() else here) as events:
+                if os.path.lexists(file):
+                    pause(min(interval, max(0.0, deadline - time.monotonic())), *events)
+            interval = watching.grown(interval)
         yield
     finally:
         _leave(places, run)
@@ -99,9 +100,7 @@ def _places(entry: _Entry, workspace: str | None) -> tuple[_Place, ...]:
     return (own, _Place(folder=folder, shared=True, writable=writable))
 
 
-def _enter_all(
-    places: Sequence[_Place], entry: _Entry, pause: Callable[[float], None]
-) -> tuple[_Entry, str, str] | None:
+def _enter_all(places: Sequence[_Place], entry: _Entry, pause: Callable[..., None]) -> tuple[_Entry, str, str] | None:
     """Note in every place what the run will write; or in none, and give who writes there already."""
     for place in places:
         if conflict := _enter(place, entry, pause):
@@ -110,13 +109,13 @@ def _enter_all(
     return None
 
 
-def _enter(place: _Place, entry: _Entry, pause: Callable[[float], None]) -> tuple[_Entry, str, str] | None:
+def _enter(place: _Place, entry: _Entry, pause: Callable[..., None]) -> tuple[_Entry, str, str] | None:
     """Note what the run will write; or give who writes there already, where, and the file that says so."""
     if not place.writable:
         return _conflict(place, entry)
     if place.shared and not os.path.isdir(place.folder):
         _make_shared(place.folder)
-    with locks.exclusive(os.path.join(place.folder, "lock"), wait_seconds=float("inf"), pause=pause):
+    with locks.exclusive(os.path.join(place.folder, "lock"), wait_seconds=patience.answer_seconds(), pause=pause):
         if conflict := _conflict(place, entry):
             return conflict
         file = os.path.join(place.folder, f"{entry.run}.json")

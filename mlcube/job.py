@@ -4,12 +4,13 @@ import shlex
 from collections.abc import Iterable
 
 from mlcube.invocation import Invocation
+from mlcube.listening import LISTENING
 from mlcube.plan import Plan, SecretText, WriteFile
 from mlcube.script import embedded
 
 __all__ = ["JOB", "read_secrets", "secret_files", "task_script", "write_secrets"]
 
-JOB = r"""# Performs the task of this directory: sh job run|start|follow|status|stop|kill
+_JOB = r"""# Performs the task of this directory: sh job run|start|follow|status|stop|kill
 cd "$(dirname "$0")" || exit 1
 verb=$1
 [ $# -eq 0 ] || shift
@@ -19,6 +20,7 @@ ended() {
   end_status=$1
   # Over what was written for it when the task began: the disk may be full.
   { printf '%-4s\n' "$1" 1<>status.new && mv status.new status; } 2>/dev/null
+  tell words.*
 }
 
 size() {
@@ -30,16 +32,16 @@ print_new() {
   [ "$3" -le "$2" ] || tail -c +$(($2 + 1)) "$1" | head -c $(($3 - $2))
 }
 
-# A while that grows with the time that the task already takes: it adds a twentieth, and a second at most.
-rest() {
-  rounds=$((${rounds:-0} + 1))
-  if [ $rounds -le 20 ]; then wait=0.05; elif [ $rounds -le 60 ]; then wait=0.2; else wait=1; fi
-  sleep $wait 2>/dev/null || sleep 1
-}
-
+@LISTENING@
 # A number alone is no process: other hosts may see this directory, and numbers are used again.
 here=$(uname -n) boot=
 read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || :
+
+# Listens for what becomes of the task, where whoever sees to it runs on this host, too.
+hear() {
+  listen "words.$here.$$"
+  trap '[ -z "$words" ] || rm -f "$words"' EXIT
+}
 
 # When a process began, as `born`; nothing of one that has ended.
 look_up() {
@@ -110,13 +112,14 @@ verdict() {
 }
 
 begin() {
+  hear
   if mkdir started 2>/dev/null; then
     if command -v setsid >/dev/null; then session=setsid; else session=nohup; fi
     $session sh ./job run </dev/null >/dev/null 2>&1 &
     until [ -e runner ] || [ -e status ] || ! kill -0 $! 2>/dev/null; do rest; done
     [ -e runner ] || [ -e status ] && return
   elif [ -d started ]; then
-    until [ -e runner ] || [ -e status ] || [ ${rounds:-0} -gt 70 ]; do rest; done
+    until [ -e runner ] || [ -e status ] || [ ${rounds:-0} -gt 12 ]; do rest; done
     return
   fi
   echo "error: the task could not be started in $(pwd): is the disk full?" >&2
@@ -144,6 +147,7 @@ case $verb in
   run)
     exec </dev/null >stdout 2>stderr
     { printf '    \n' >status.new && identify $$ >runner.new && mv runner.new runner; } || exit 1
+    tell words.*
     if command -v setsid >/dev/null || command -v perl >/dev/null; then
       apart sh -eu ./task &
     else  # some shells need a terminal for this, and go on without
@@ -194,13 +198,14 @@ case $verb in
     ;;
   follow)
     out=$1 err=$2
+    hear
     while :; do
       # A status that could not be kept, because the disk is full, perhaps, is one, too.
       if [ -e status ]; then read -r last <status; else last=$end_status; fi
       new_out=$(size stdout) new_err=$(size stderr)
       print_new stdout $out $new_out
       print_new stderr $err $new_err >&2
-      if [ $new_out -gt $out ] || [ $new_err -gt $err ]; then [ ${rounds:-0} -le 20 ] || rounds=20; fi
+      if [ $new_out -gt $out ] || [ $new_err -gt $err ]; then rounds=0; fi
       [ $new_out -le $out ] || out=$new_out
       [ $new_err -le $err ] || err=$new_err
       [ -z "$last" ] || exit "$(verdict "$last")"
@@ -212,19 +217,19 @@ case $verb in
     if [ -e status ]; then read -r last <status && echo "$last"; fi
     ;;
   stop)
+    hear
     [ -e status ] || must_be_here
     if [ -f stop ]; then sh ./stop; else signal_task TERM; fi
     # A dozen seconds, then whoever asked must insist.
-    rounds=0
-    until [ -e status ] || ! alive || [ $rounds -gt 63 ]; do rest; done
+    until [ -e status ] || ! alive || [ ${rounds:-0} -gt 9 ]; do rest; done
     ;;
   kill)
+    hear
     [ -e status ] || must_be_here
     [ -f scheduler ] || [ ! -f kill ] || sh ./kill
-    rounds=0
     signal_task KILL
     until [ -e status ] || ! alive; do
-      [ $rounds -le 60 ] || {
+      [ ${rounds:-0} -le 7 ] || {
         echo "error: the task does not end" >&2
         exit 1
       }
@@ -235,6 +240,9 @@ case $verb in
     ;;
 esac
 """
+
+JOB = _JOB.replace("@LISTENING@\n", LISTENING)
+"""The file `job` of a task's directory."""
 
 
 def task_script(plan: Plan, directory: str, invocation: Invocation) -> str:

@@ -7,12 +7,11 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from mlcube import files
+from mlcube import files, watching
 from mlcube.errors import Busy, CubeError
 
 __all__ = ["Holder", "alive", "boot", "exclusive", "holder_of", "this_process"]
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _UNREADABLE_SECONDS = 10.0
 """A lock without a readable holder is being written, unless it is older than this: then its writer has died."""
 
@@ -62,12 +61,13 @@ def exclusive(
     *,
     wait_seconds: float | None = None,
     waiting: Callable[[str], None] | None = None,
-    pause: Callable[[float], None] = time.sleep,
+    pause: Callable[..., None] = watching.doze,
 ) -> Iterator[None]:
     """Hold the lock `path`, a file that exists exactly as long as it is held.
 
-    Waits up to `wait_seconds` (None: not at all) and says so once through `waiting`. Raises Busy, which names the
-    holder. `flock` is not used: it does nothing on some Lustre and NFS mounts.
+    Waits up to `wait_seconds` (None: not at all) and says so once through `waiting`; `pause` is given the seconds and
+    descriptors that are readable when it need not go on. Raises Busy, which names the holder. `flock` is not used: it
+    does nothing on some Lustre and NFS mounts.
     """
     holder = msgspec.structs.replace(this_process(), token=os.urandom(8).hex())
     _acquire(path, holder, wait_seconds, waiting, pause)
@@ -83,10 +83,10 @@ def _acquire(
     holder: Holder,
     wait_seconds: float | None,
     waiting: Callable[[str], None] | None,
-    pause: Callable[[float], None],
+    pause: Callable[..., None],
 ) -> None:
     deadline = time.monotonic() + (wait_seconds or 0.0)
-    interval, announced = _FIRST_PAUSE, False
+    interval, announced = watching.FIRST_PAUSE, False
     while not _create(path, holder):
         found = _read(path)
         if found is None:
@@ -103,8 +103,11 @@ def _acquire(
         if waiting and not announced:
             waiting(f"waiting for {found}" if found else "waiting for another process")
             announced = True
-        pause(min(interval, max(0.0, deadline - time.monotonic())))
-        interval = min(interval * 1.5, _LONGEST_PAUSE)
+        here = found.pid if found and found.host == holder.host else None
+        with watching.passing(path, here) as events:
+            if os.path.lexists(path):
+                pause(min(interval, max(0.0, deadline - time.monotonic())), *events)
+        interval = watching.grown(interval)
 
 
 def _create(path: str, holder: Holder) -> bool:
@@ -140,12 +143,9 @@ def _take_away(path: str, token: str, still_dead: Callable[[], bool]) -> None:
     Between seeing that a lock is dead and removing it, somebody else may have done so and hold a new one. So whoever
     removes holds a lock of its own that is named after the dead one, and looks again.
     """
-    try:
-        with exclusive(f"{path}.{token}"):
-            if still_dead():
-                _remove(path)
-    except Busy:
-        time.sleep(_FIRST_PAUSE)
+    with suppress(Busy), exclusive(f"{path}.{token}", wait_seconds=watching.FIRST_PAUSE):
+        if still_dead():
+            _remove(path)
 
 
 def _read(path: str) -> Holder | None:

@@ -56,6 +56,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command", omit_def
     """Statuses that mean that a connection failed, not the command: it is then tried again, a few times."""
     patient: bool = False
     """Whether it is then tried again for hours, because something would be lost."""
+    waiting: str | None = None
+    """What the user waits for while it is performed, told if it takes longer; else its words are told."""
 
     def script(self) -> str:
         """As one line of POSIX shell; a few lines if it is to be tried again."""
@@ -104,6 +106,8 @@ class Pipe(msgspec.Struct, frozen=True, kw_only=True, tag="pipe", omit_defaults=
     """Statuses of either that mean that a connection failed: both are then tried again, a few times."""
     patient: bool = False
     """Whether they are then tried again for hours, because something would be lost."""
+    waiting: str | None = None
+    """What the user waits for meanwhile, as of a command."""
 
     def script(self) -> str:
         """As POSIX shell; the first one's failure reaches the second as an end that comes too early."""
@@ -179,6 +183,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job", omit_defaults=Tr
     """Prints the task's exit status once it has ended; before, nothing."""
     lost: tuple[int, ...] = ()
     """Statuses of `follow` that mean that the connection failed; the task runs on, and is followed again."""
+    waiting: str | None = None
+    """What the user waits for before the task begins, told if nothing has come of it for a while."""
     timed: bool = False
     """Its time limit is kept where it runs: what it waits for there does not count."""
 

@@ -1,13 +1,13 @@
 """Signals that ask a run to stop, noticed without a race: kept until somebody looks, never raised in between."""
 
 import os
-import select
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlcube.errors import Interrupted
+from mlcube.watching import doze
 
 __all__ = ["Signals", "catching"]
 
@@ -40,11 +40,9 @@ class Signals:
         if self.received:
             raise self.interrupted()
 
-    def pause(self, seconds: float) -> None:
-        """Sleep, but not beyond a signal, which is raised as Interrupted."""
-        poller = select.poll()
-        poller.register(self.descriptor, select.POLLIN)
-        poller.poll(max(0.0, seconds) * 1000)
+    def pause(self, seconds: float, *events: int) -> None:
+        """Sleep, but not beyond an event, a readable descriptor, nor a signal, which is raised as Interrupted."""
+        doze(seconds, self.descriptor, *events)
         self.check()
 
     def interrupted(self) -> Interrupted:

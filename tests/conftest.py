@@ -68,39 +68,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
-@functools.cache
-def absence(engine: str) -> str | None:
-    """Why an engine cannot be used here."""
-    match engine:
-        case "local":
-            return None if sys.version_info >= (3, 10) else "Python is too old"
-        case "docker":
-            return _absence_of_docker()
-        case "podman":
-            return _absence_of_podman()
-        case "slurm":
-            return None if _succeeds("sinfo") else "no Slurm answers"
-        case "slurm-pair":
-            return None if _succeeds("env", f"SLURM_CONF={PAIR}", "sinfo") else "no Slurm of two nodes answers"
-        case "registry":
-            return None if _succeeds("curl", "-fsS", "http://127.0.0.1:5000/v2/") else "no registry answers"
-        case "witnesses":
-            return None if _succeeds(f"{WITNESSES}/cosign", "version") else "tests/engines/witnesses.sh was not run"
-        case "kubernetes":
-            return None if _succeeds("kubectl", f"--kubeconfig={KUBECONFIG}", "version") else "no cluster answers"
-        case "ssh":
-            reached = _succeeds("ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "engine-host", "true")
-            return None if reached else "no SSH server of tests/engines/sshd.sh answers"
-        case "sandbox":
-            return _absence_of_sandbox()
-        case "singularity":
-            return _absence_of_singularity()
-        case "chromium":
-            return None if _succeeds("chromedriver", "--version") else "Chromium and its driver are not installed"
-        case _:
-            return f"no test knows how to ask for `{engine}`"
-
-
 def _absence_of_docker() -> str | None:
     if not _succeeds("docker", "info"):
         return "no Docker daemon answers"
@@ -139,3 +106,37 @@ def _succeeds(*argv: str) -> bool:
         return subprocess.run(argv, capture_output=True, timeout=300).returncode == 0
     except OSError:
         return False
+
+
+_ASKED: dict[str, tuple[tuple[str, ...], str]] = {
+    "slurm": (("sinfo",), "no Slurm answers"),
+    "slurm-pair": (("env", f"SLURM_CONF={PAIR}", "sinfo"), "no Slurm of two nodes answers"),
+    "registry": (("curl", "-fsS", "http://127.0.0.1:5000/v2/"), "no registry answers"),
+    "witnesses": ((f"{WITNESSES}/cosign", "version"), "tests/engines/witnesses.sh was not run"),
+    "kubernetes": (("kubectl", f"--kubeconfig={KUBECONFIG}", "version"), "no cluster answers"),
+    "chromium": (("chromedriver", "--version"), "Chromium and its driver are not installed"),
+    "ssh": (
+        ("ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "engine-host", "true"),
+        "no SSH server of tests/engines/sshd.sh answers",
+    ),
+}
+"""What an engine is asked, and what it means that it fails."""
+_LOOKED_INTO: dict[str, Callable[[], str | None]] = {
+    "docker": _absence_of_docker,
+    "podman": _absence_of_podman,
+    "sandbox": _absence_of_sandbox,
+    "singularity": _absence_of_singularity,
+    "local": lambda: None,
+}
+"""What takes more than one question."""
+
+
+@functools.cache
+def absence(engine: str) -> str | None:
+    """Why an engine cannot be used here."""
+    if engine in _LOOKED_INTO:
+        return _LOOKED_INTO[engine]()
+    if engine not in _ASKED:
+        return f"no test knows how to ask for `{engine}`"
+    question, meaning = _ASKED[engine]
+    return None if _succeeds(*question) else meaning

@@ -1,21 +1,22 @@
 """Processes in the background that see to runs, and waiting for what they do."""
 
 import os
-import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 
+from mlcube import watching
 from mlcube.cli import console
 from mlcube.cli.outcome import outcome
 from mlcube.errors import CubeError, TimedOut, UsageError
 from mlcube.locks import Holder
 from mlcube.record import Record, Remaining, RunDirectory, settle
 
-__all__ = ["attend", "in_background", "until_over"]
+__all__ = ["SILENT_SECONDS", "attend", "in_background", "process_here", "until_over"]
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+SILENT_SECONDS = 2.0
+"""How long somebody may wait without being told for what."""
 
 
 def in_background(run: RunDirectory, perform: Callable[[Callable[[], None]], object]) -> int:
@@ -91,7 +92,7 @@ def until_over(run: RunDirectory, *, timeout_seconds: float | None = None, what:
     Raises TimedOut, which says `what` was waited for; the run goes on.
     """
     deadline = float("inf") if timeout_seconds is None else time.monotonic() + timeout_seconds
-    pause = _FIRST_PAUSE
+    begun, pause, told = time.monotonic(), watching.FIRST_PAUSE, False
     while True:
         holder, found = run.read("holder.json", Holder), run.record()
         if found is None:
@@ -103,23 +104,16 @@ def until_over(run: RunDirectory, *, timeout_seconds: float | None = None, what:
             raise TimedOut(
                 f"{what} took longer than {timeout_seconds:g} s; the run goes on", hint=f"cube wait {run.id}"
             )
-        _doze(holder, min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        if not told and time.monotonic() - begun >= SILENT_SECONDS:
+            told = True
+            console.note(f"waiting for {what.rstrip(',')}{f' ({holder} sees to it)' if holder else ''}")
+        limit = pause if told else min(pause, SILENT_SECONDS)
+        with watching.growing(os.path.join(run.path, "holder.json"), process_here(run)) as events:
+            watching.doze(min(limit, left), *events)
+        pause = watching.grown(pause)
 
 
-def _doze(holder: Holder | None, seconds: float) -> None:
-    """For that long, or until the process has ended, if that can be known here."""
-    if holder is None or holder.host != os.uname().nodename:
-        time.sleep(seconds)
-        return
-    try:
-        descriptor = os.pidfd_open(holder.pid)
-    except (OSError, AttributeError):
-        time.sleep(min(seconds, _FIRST_PAUSE))
-        return
-    try:
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
-        poller.poll(seconds * 1000)
-    finally:
-        os.close(descriptor)
+def process_here(run: RunDirectory) -> int | None:
+    """Which process of this machine sees to the run, if one of this machine does."""
+    holder = run.read("holder.json", Holder)
+    return holder.pid if holder and holder.host == os.uname().nodename else None

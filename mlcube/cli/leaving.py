@@ -46,6 +46,7 @@ def leavable(perform: Callable[[Callable[[str], None]], int]) -> int:
 
 def _performed(perform: Callable[[Callable[[str], None]], int], writing: int, mask: Iterable[int]) -> int:
     runs: list[str] = []
+    parent = os.getppid()
 
     def begun(run_id: str) -> None:
         runs.append(run_id)
@@ -62,6 +63,7 @@ def _performed(perform: Callable[[Callable[[str], None]], int], writing: int, ma
         os.close(kept)
         os.close(nowhere)
         os.write(writing, runs[-1].encode())
+        os.kill(parent, signal.SIGCHLD)  # which waits for a signal
 
     try:
         signal.signal(signal.SIGQUIT, leave)
@@ -76,7 +78,7 @@ def _performed(perform: Callable[[Callable[[str], None]], int], writing: int, ma
 def _watched(process: int, reading: int) -> int:
     """Until it has ended or was left. What was sent to this process alone is handed on."""
     while True:
-        came = signal.sigtimedwait(_HEARD, 1.0)
+        came = signal.sigtimedwait(_HEARD, 15.0)
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             return _as_exit_status(status)

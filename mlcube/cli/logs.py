@@ -2,14 +2,14 @@
 
 import os
 import sys
-import time
 from typing import Annotated
 
 import typer
 
+from mlcube import watching
 from mlcube.cli import console, streams
 from mlcube.cli.arguments import secrets
-from mlcube.cli.attending import attend
+from mlcube.cli.attending import SILENT_SECONDS, attend, process_here
 from mlcube.cli.wait import Id, Secret
 from mlcube.errors import UsageError
 from mlcube.record import RunDirectory, find_id
@@ -22,8 +22,6 @@ Examples:
 
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="go on until the run is over")]
 
-_PAUSE = 1.0
-
 
 def command(run_id: Id = "last", follow: Follow = False, secret: Secret = None) -> int:
     """Print what the task of a run printed, byte for byte."""
@@ -32,13 +30,20 @@ def command(run_id: Id = "last", follow: Follow = False, secret: Secret = None) 
         attend(run, lambda names: secrets([(name, False) for name in names], secret))
     elif not os.path.exists(run.log):
         raise UsageError(f"run {run.id} has no log", hint=f"cube runs show {run.id}")
-    known = 0
+    known, waited, pause = 0, 0.0, watching.FIRST_PAUSE
     while True:
-        over = not follow or not run.live()
-        known += _printed(run.log, known)
-        if over or streams.unwritten():
-            return 0
-        time.sleep(_PAUSE)
+        with watching.growing(run.log, process_here(run)) as events:
+            over = not follow or not run.live()
+            printed = _printed(run.log, known)
+            known += printed
+            if over or streams.unwritten():
+                return 0
+            pause = watching.FIRST_PAUSE if printed else pause
+            watching.doze(pause, *events)
+        waited += pause
+        if not known and waited >= SILENT_SECONDS > waited - pause:
+            console.note(f"waiting for the task of run {run.id} to print something")
+        pause = watching.grown(pause)
 
 
 def _printed(path: str, known: int) -> int:

@@ -1,5 +1,7 @@
 """What cube does inside the pod, beside the task: receives what it reads, tells what it prints, gives what it wrote."""
 
+from mlcube.listening import LISTENING
+
 __all__ = ["FAR", "PART_MEBIBYTES", "PLACE", "STREAMS"]
 
 PLACE = "/cube"
@@ -12,15 +14,28 @@ PART_MEBIBYTES = 128
 """How much is fetched at once, and is fetched again if its connection fails."""
 
 # `head -c` reads more than it prints on some systems, and what it read is lost to the next one; `dd` does not.
-FAR = r"""# receive FOLDER... -- TARGET...|take|has|begin|collect PACKING...|follow|stop|kill|give
+_FAR = r"""# receive FOLDER... -- TARGET...|take|has|begin|collect PACKING...|follow|stop|kill|give
 cd /cube || exit 1
 verb=$1
 shift
 
-# A while that grows, up to a second.
-rest() {
-  rounds=$((${rounds:-0} + 1))
-  if [ $rounds -le 20 ]; then sleep 0.05; elif [ $rounds -le 60 ]; then sleep 0.2; else sleep 1; fi
+@LISTENING@
+# Listens for what the others here do.
+hear() {
+  [ -d control ] || mkdir -p control
+  listen "control/words.$$"
+  trap '[ -z "$words" ] || rm -f "$words"' EXIT
+}
+
+# Hears of the task's end, which is that of what holds the other end of this file.
+hear_end() {
+  hear
+  [ -n "$words" ] && [ -p streams/alive ] || return 0
+  (
+    read -r nothing <streams/alive
+    echo >&3
+  ) </dev/null >/dev/null 2>&1 &
+  trap "kill $! 2>/dev/null; rm -f '$words'" EXIT
 }
 
 size() {
@@ -36,22 +51,24 @@ hear() {
   esac
 }
 
-tell() {
+hand_on() {
+  rounds=0
   until [ -p control/news ]; do rest; done
   echo "$1" >control/news
 }
 
 # Only one connection at a time gives to `tar`. One that was cut may not know it: it gets no more than it has.
 alone() {
+  hear
   rounds=0
   until mkdir control/taking 2>/dev/null; do
     taker=$(cat control/taking/taker 2>/dev/null)
     if [ -n "$taker" ] && ! kill -0 "$taker" 2>/dev/null && [ -d control/taking ]; then
-      [ ! -e control/taking/given ] || { echo "what has come is not known" >&2; tell broken; exit 1; }
+      [ ! -e control/taking/given ] || { echo "what has come is not known" >&2; hand_on broken; exit 1; }
       free
     elif [ -e control/taking/reader ]; then
       kill "$(cat control/taking/reader)" 2>/dev/null
-    elif [ ! -e control/taking/given ] && [ $rounds -gt 20 ]; then
+    elif [ ! -e control/taking/given ] && [ $rounds -gt 1 ]; then
       kill "$taker" 2>/dev/null
     fi
     rest
@@ -61,6 +78,7 @@ alone() {
 
 free() {
   mv control/taking "control/taking.$$" && rm -r "control/taking.$$"
+  tell control/words.*
 }
 
 # The number of the task's first process; the containers see each other's.
@@ -80,6 +98,7 @@ runs() {
 
 # Keeps the parts of one archive, two at most before somebody has taken the first of them.
 slice() {
+  listen "control/words.slice.$1"
   number=1
   dd bs=1048576 count=@PART@ iflag=fullblock 2>/dev/null >"out/$1.first"
   while [ -s "out/$1.first" ]; do
@@ -87,11 +106,13 @@ slice() {
     [ -s "out/$1.second" ] || echo $number >"out/$1.end"
     mv "out/$1.first" "out/$1.$number"
     mv "out/$1.second" "out/$1.first"
+    tell control/words.*
     rounds=0
     while [ -e "out/$1.$((number - 1))" ]; do rest; done
     number=$((number + 1))
   done
   [ -e "out/$1.end" ] || echo 0 >"out/$1.end"
+  tell control/words.*
 }
 
 case $verb in
@@ -101,7 +122,7 @@ case $verb in
       shift
     done
     shift
-    : >streams/stdout && : >streams/stderr && mkfifo control/told || exit 1
+    : >streams/stdout && : >streams/stderr && mkfifo control/told streams/alive || exit 1
     [ $# -gt 0 ] || exit 0 # nothing comes at all
     number=0
     for target do
@@ -109,6 +130,7 @@ case $verb in
       number=$((number + 1))
     done
     mkfifo control/news.new && exec 5<>control/news.new && mv control/news.new control/news || exit 1
+    tell control/words.*
     (
       before=
       while sleep 3600; do
@@ -135,7 +157,7 @@ case $verb in
   take) # take PARCEL MEBIBYTES: gives to `tar` what is read, and says for each so many mebibytes what they were
     trap '' PIPE
     alone
-    tell "$1"
+    hand_on "$1"
     : >>"control/taken.$1"
     mkfifo "control/sum.$$"
     exec 4>"control/parcel.$1"
@@ -143,7 +165,7 @@ case $verb in
     while :; do
       cksum <"control/sum.$$" >"control/counted.$$" &
       sh -c 'echo $$ >control/taking/reader && exec dd bs=1048576 "count=$1" iflag=fullblock 2>/dev/null' sh "$2" |
-        tee "control/sum.$$" >&4 || tell broken
+        tee "control/sum.$$" >&4 || hand_on broken
       wait $!
       cat "control/counted.$$" >>"control/taken.$1"
       cat "control/counted.$$"
@@ -163,7 +185,7 @@ case $verb in
   begin)
     alone
     free
-    tell 1000000 && echo done
+    hand_on 1000000 && echo done
     ;;
   collect)
     # Who looks with `kubectl logs` sees in the log of this container what the task prints.
@@ -191,6 +213,7 @@ case $verb in
     ;;
   follow)
     file=streams/$1 at=$2
+    hear_end
     while :; do
       over=$3
       [ ! -s streams/process ] || runs "$(cat streams/process)" || over=yes
@@ -198,7 +221,7 @@ case $verb in
       if [ "$new" -gt "$at" ]; then
         tail -c +$((at + 1)) "$file" | head -c $((new - at))
         at=$new
-        [ ${rounds:-0} -le 20 ] || rounds=20
+        rounds=0
       fi
       [ -z "$over" ] || {
         echo "over $at" >&2
@@ -210,19 +233,23 @@ case $verb in
   stop)
     task=$(process)
     runs "$task" || exit 0
+    hear_end
     kill -s TERM "$task"
     # A dozen seconds, then whoever asked must insist.
-    until ! runs "$task" || [ ${rounds:-0} -gt 65 ]; do rest; done
+    until ! runs "$task" || [ ${rounds:-0} -gt 9 ]; do rest; done
     ;;
   kill)
+    hear_end
     for each in $(task_processes) $(process); do kill -s KILL "$each" 2>/dev/null; done
     task=$(process)
-    until ! runs "$task" || [ ${rounds:-0} -gt 60 ]; do rest; done
+    until ! runs "$task" || [ ${rounds:-0} -gt 7 ]; do rest; done
     ;;
   give)
     name=$1.$2 number=$3
+    hear
     mkdir "control/packing.$1" 2>/dev/null && echo "pack $1" >control/told
     rm -f "out/$name.$((number - 1))"
+    tell control/words.*
     end=
     until [ -e "out/$name.$number" ] || [ "${end:-$number}" -lt "$number" ]; do
       [ ! -e "out/$name.failed" ] || break
@@ -241,4 +268,5 @@ case $verb in
     ;;
 esac
 """.replace("@PART@", str(PART_MEBIBYTES))
+FAR = _FAR.replace("@LISTENING@\n", LISTENING)
 """Words are a parcel's number, a part's number, and so on; a POSIX shell, and `tar`, `dd`, `tee` and `cksum`."""

@@ -300,9 +300,9 @@ case $verb in
   send) # send PARCEL COMMAND...: an archive that the command prints
     parcel=$1
     shift
-    rm -f failed over ends piece.* sum.*
+    rm -f failed over ends piece.* sum.* words.*
     { "$@" || : >failed; } | keep &
-    trap ': >over; wait; rm -f over ends piece.* sum.*' EXIT
+    trap ': >over; tell words.*; wait; rm -f over ends piece.* sum.* words.*' EXIT
     pass_on "$parcel"
     [ ! -e failed ]
     ;;

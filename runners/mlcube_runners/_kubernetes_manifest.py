@@ -20,7 +20,10 @@ __all__ = ["NOBODY", "Pod", "job_name", "labels", "manifest", "sample", "secret_
 NOBODY = 65534
 """Who the task of root is: a cluster that holds pods to the restricted standard admits no root."""
 
-_BEGIN = f'echo $$ >{STREAMS}/process && exec "$@" >>{STREAMS}/stdout 2>>{STREAMS}/stderr'
+_BEGIN = (
+    f"echo $$ >{STREAMS}/process; [ ! -p {STREAMS}/alive ] || command exec 9<>{STREAMS}/alive; "
+    f'exec "$@" >>{STREAMS}/stdout 2>>{STREAMS}/stderr'
+)
 _SECONDS_KEPT = 3600
 """How long a job is seen in the cluster once it has ended, if nobody removes it."""
 

@@ -1,18 +1,15 @@
 """How an archive gets into a pod through one connection, and goes on through the next where that was cut."""
 
+from mlcube.listening import LISTENING
+
 __all__ = ["SENDING"]
 
 _PIECE_MEBIBYTES = 32
 """Of so much the pod says what it was. It is kept here until then; three pieces at most."""
 
-SENDING = r"""# A while that grows, up to a second.
-rest() {
-  rounds=$((${rounds:-0} + 1))
-  if [ $rounds -le 40 ]; then sleep 0.05; elif [ $rounds -le 100 ]; then sleep 0.2; else sleep 1; fi
-}
-
-# Keeps what is read, in pieces, until the pod has them.
+_SENDING = r"""# Keeps what is read, in pieces, until the pod has them.
 keep() {
+  listen words.keep
   number=1
   while [ ! -e over ]; do
     dd bs=1048576 count=@PIECE@ iflag=fullblock >piece.new 2>complaint.keep || {
@@ -22,11 +19,13 @@ keep() {
     }
     [ -s piece.new ] || break
     cksum <piece.new >"sum.$number" && mv piece.new "piece.$number"
+    tell words.feed
     number=$((number + 1)) rounds=0
     while [ -e "piece.$((number - 3))" ] && [ ! -e over ] && kill -0 $$ 2>/dev/null; do rest; done
   done
   rm -f piece.new
   echo $number >ends.new && mv ends.new ends
+  tell words.feed
 }
 
 # Whether this is the number after the last piece's, as far as is known.
@@ -36,6 +35,7 @@ ends_before() {
 
 # Prints the pieces from the current one on, or the rest of it, where the pod has some.
 feed() {
+  listen words.feed
   if [ $offset -gt 0 ]; then
     tail -c +$((offset + 1)) "piece.$piece"
     return
@@ -55,8 +55,6 @@ feed() {
 acknowledge() { # acknowledge SUM BYTES
   lines=$((lines + 1))
   [ "$2" != 0 ] || return 0
-  rounds=0
-  until [ -e "piece.$piece" ] || ends_before $piece; do rest; done
   whole=$(cat "sum.$piece")
   if [ "$whole" != "$1 $2" ] || [ $offset -gt 0 ]; then
     [ "$(tail -c +$((offset + 1)) "piece.$piece" | head -c "$2" | cksum)" = "$1 $2" ] || {
@@ -67,6 +65,7 @@ acknowledge() { # acknowledge SUM BYTES
   offset=$((offset + $2))
   [ $offset != "${whole#* }" ] || {
     rm -f "piece.$piece" "sum.$piece"
+    tell words.keep
     piece=$((piece + 1)) offset=0
   }
 }
@@ -80,9 +79,11 @@ catch_up() { # catch_up PARCEL
 connect() { # connect PARCEL
   rm -f cut said && mkfifo said
   feed | inside receive take "$1" @PIECE@ >said 2>complaint &
+  sending=$!
   while read -r sum bytes; do acknowledge "$sum" "$bytes"; done <said
   : >cut
-  wait $!
+  tell words.feed
+  wait $sending
 }
 
 # While the pod gets some it is connected with again at once; else there are the pauses, hours in all.
@@ -114,4 +115,5 @@ pass_on() { # pass_on PARCEL
   done
 }
 """.replace("@PIECE@", str(_PIECE_MEBIBYTES))
+SENDING = LISTENING + _SENDING
 """Functions of the script of a job: `keep` reads an archive while `pass_on` sends it."""

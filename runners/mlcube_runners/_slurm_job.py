@@ -49,8 +49,10 @@ begin() {
       continue
     fi
     [ $waited -lt 600 ] || { echo "error: process $pid on $host submits, and has no answer" >&2; exit 1; }
-    sleep 1
-    waited=$((waited + 1))
+    pause=$((1 + waited / 10))
+    [ $pause -le 15 ] || pause=15
+    sleep $pause
+    waited=$((waited + pause))
   done
 }
 
@@ -138,7 +140,7 @@ field() {
 
 # How Slurm calls the end, once it has decided.
 final_state() {
-  for pause in 0.2 0.5 1 1 2 2 3 5; do
+  for pause in 1 1 2 2 3 5; do
     found=$(field JobState)
     case $found in RUNNING | COMPLETING | SUSPENDED) sleep $pause ;; *) break ;; esac
   done
@@ -198,7 +200,7 @@ why_gone() {
 signal_task() {
   next=0 interval=0
   # A submission that was interrupted may have arrived nevertheless, a moment later.
-  for pause in 0 0.5 1; do
+  for pause in 0 1 1; do
     [ ! -s job.number ] && [ -e started ] || break
     for turn in submitting.*; do
       [ -s "$turn/number" ] || { runs "$turn/process" && kill "$pid"; }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlcube
+from mlcube.errors import MissingInput
 from mlcube.record import find_run
 
 CUBE = """\
@@ -41,7 +42,7 @@ def cube(tmp_path: Path) -> mlcube.Cube:
 
 
 def test_the_public_names_are_these_and_no_others() -> None:
-    assert mlcube.__all__ == ["Cube", "CubeError", "Run", "TaskFailed", "__version__", "load"]
+    assert mlcube.__all__ == ["Cube", "CubeError", "Run", "TaskFailed", "__version__", "load", "wait"]
     assert all(getattr(mlcube, name) for name in mlcube.__all__)
     with pytest.raises(AttributeError, match="nosuch"):
         _ = mlcube.nosuch
@@ -131,3 +132,23 @@ def test_a_file_that_is_wrong_raises_with_its_place(tmp_path: Path) -> None:
         mlcube.load(tmp_path)
     assert "mlcube.yaml:1:1" in str(caught.value)
     assert "did you mean `tasks`?" in str(caught.value)
+
+
+@pytest.mark.engine("local")
+def test_a_run_is_left_and_waited_for(cube: mlcube.Cube) -> None:
+    run_id = cube.leave("hello", platform="local", times=2)
+    run = mlcube.wait(run_id, timeout="60s").check()
+    assert (run.id, run.status, run.record.status) == (run_id, 0, "succeeded")
+    assert Path(run.outputs["message"]).read_text() == "Hello, world! Hello, world! "
+    assert "Hello, world!" in run.log
+
+
+@pytest.mark.engine("local")
+def test_what_speaks_against_leaving_is_raised_and_a_failure_is_the_runs(cube: mlcube.Cube, tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="nobody"):
+        cube.leave("hello", platform="local", name="nobody.txt")
+    (tmp_path / "trouble.txt").write_text("trouble")
+    run = mlcube.wait(cube.leave("hello", platform="local", name=tmp_path / "trouble.txt"))
+    assert run.status == 1
+    with pytest.raises(mlcube.TaskFailed, match="status 1"):
+        run.check()
