@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import time
 from pathlib import Path
 
@@ -292,3 +293,19 @@ def test_manifests_that_are_cut_or_changed_are_not_taken() -> None:
     lies = Fault(status=200, headers={"Docker-Content-Digest": f"sha256:{0:064}", "Content-Type": "a/b"})
     with behind(always(lies, "HEAD"), repository) as (proxy, there), pytest.raises(Damaged, match="at the registry"):
         there.resolve(digest)
+
+
+def test_a_disk_that_is_full_is_told_and_what_came_is_continued(blob: Blob, place: Path) -> None:
+    repository, part = name(), Path(f"{place}.part")
+    put(blob, repository)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, before[1]))
+    try:
+        words = r"blob\.part` cannot be written: file too large"
+        with registry(f"127.0.0.1:{PORT}", repository) as there, pytest.raises(CubeError, match=words):
+            there.download(blob.descriptor, str(place))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert part.read_bytes() == blob.content[: 2 * MIB]
+    proxy = fetched(blob, repository, place, lambda request: None)
+    assert [request.headers["Range"] for request in proxy.requests] == [f"bytes={2 * MIB}-"]
