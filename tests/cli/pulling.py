@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 PORT = 5000
@@ -21,10 +22,12 @@ tasks:
 TRAIN = "import sys; open(dict(w.split('=', 1) for w in sys.argv[2:])['--out'], 'w').write('trained')\n"
 
 
-def cube(*words: str, cwd: Path | None = None, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+def cube(
+    *words: str, cwd: Path | None = None, status: int = 0, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """`cube` with these words, which must end with this status."""
     argv = [sys.executable, "-m", "mlcube", *words]
-    done = subprocess.run(argv, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True)
+    done = subprocess.run(argv, cwd=cwd, env={**os.environ, **(variables or {})}, capture_output=True, text=True)
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -44,7 +47,7 @@ def make_cube(root: Path, *, weights: int = 700_000, small: int = 40) -> Path:
 def publish(root: Path, **variables: str) -> str:
     """`host/name` of the cube, which has the tag `1.2`."""
     repository = f"127.0.0.1:{PORT}/test-pull-{uuid.uuid4().hex[:12]}"
-    cube("publish", str(root), f"oci://{repository}:1.2", **variables)
+    cube("publish", str(root), f"oci://{repository}:1.2", variables=variables)
     return repository
 
 

@@ -38,7 +38,7 @@ def test_offline_uses_what_is_kept_and_names_what_is_not(project: Path, tmp_path
     other = "sha256:" + "0" * 64
     absent = without_network("pull", f"oci://{repository}@{other}", "--offline", cwd=project, status=68)
     assert other in absent.stderr
-    assert digest in cube("pull", f"oci://{repository}@{digest}", cwd=project, CUBE_OFFLINE="1").stdout
+    assert digest in cube("pull", f"oci://{repository}@{digest}", cwd=project, variables={"CUBE_OFFLINE": "1"}).stdout
 
 
 @pytest.mark.engine("registry")

@@ -40,7 +40,7 @@ def proxy(published: Published) -> Iterator[FaultyProxy]:
 
 
 def pulled(reference: str, **variables: str) -> tuple[str, Path]:
-    found = json.loads(cube("pull", reference, "--json", **variables).stdout)
+    found = json.loads(cube("pull", reference, "--json", variables=variables).stdout)
     return found["digest"], Path(found["path"])
 
 
@@ -104,7 +104,7 @@ def test_a_damaged_cube_is_refused_on_use_and_mended_by_pull(published: Publishe
 )
 def test_what_cannot_be_pulled_is_told(published: Published, words: tuple[str, ...], status: int, said: str) -> None:
     words = tuple(word.format(repository=published.repository) for word in words)
-    assert said in cube("pull", *words, status=status, CUBE_REGISTRY_PATIENCE="0").stderr
+    assert said in cube("pull", *words, status=status, variables={"CUBE_REGISTRY_PATIENCE": "0"}).stderr
 
 
 def test_an_image_is_no_cube(published: Published) -> None:
@@ -123,7 +123,7 @@ def test_an_image_is_no_cube(published: Published) -> None:
 
 
 def test_killed_at_any_moment_the_same_command_completes(published: Published, tmp_path: Path) -> None:
-    rounds = int(os.environ.get("CUBE_TEST_KILLS", "15"))
+    rounds = int(os.environ.get("PULL_TEST_KILLS", "15"))
     with FaultyProxy(PORT) as proxy:
         reference = f"oci://{proxy.host}/{published.name}:1.2"
         argv = [sys.executable, "-m", "mlcube", "pull", reference]
@@ -142,7 +142,7 @@ def test_killed_at_any_moment_the_same_command_completes(published: Published, t
                     variables = {"CUBE_CACHE_DIR": str(tmp_path / f"cache{each}")}
                     digest, path = pulled(reference, **variables)
                     assert same(path, published.root)
-                    cube("cache", "verify", digest, **variables)
+                    cube("cache", "verify", digest, variables=variables)
                     cubes = path.parent.parent
                     assert os.listdir(cubes) == [path.parent.name]
                     subprocess.run(["rm", "-rf", str(tmp_path / f"cache{each}")], check=True)

@@ -39,7 +39,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def pulled(reference: str, **variables: str) -> tuple[str, Path]:
-    found = json.loads(cube("pull", reference, "--json", **variables).stdout)
+    found = json.loads(cube("pull", reference, "--json", variables=variables).stdout)
     return found["digest"], Path(found["path"])
 
 
@@ -149,5 +149,5 @@ def test_a_wrong_checksum_and_an_absent_archive_are_told(served: tuple[Path, str
     assert "there is nothing at" in cube("pull", f"{address}/d.zip#sha256={'0' * 64}", status=66).stderr
     no_zip = cube("pull", f"{address}/c.zip{fragment(folder / 'c.zip')}", status=65)
     assert "is no zip file" in no_zip.stderr
-    offline = cube("pull", f"{address}/d.zip#sha256={'0' * 64}", status=68, CUBE_OFFLINE="1")
+    offline = cube("pull", f"{address}/d.zip#sha256={'0' * 64}", status=68, variables={"CUBE_OFFLINE": "1"})
     assert "0" * 64 in offline.stderr
