@@ -203,8 +203,11 @@ def test_a_cubes_page_shows_what_there_is(browser: Browser, address: str) -> Non
     assert links == ["https://example.org/", "https://e.org/x.png"]
     drawn = browser.run("return [...document.querySelectorAll('svg.graph text')].map(e => e.textContent)")
     assert sorted(drawn) == ["data", "infer", "model", "out.csv", "train"]
+    wanted = f"cube run oci://registry.example/lab/digits@{DIGEST} --task infer"
+    assert browser.texts(".pick .chosen code") == [wanted]
+    browser.choose("#pick", "3")
+    assert browser.texts(".pick .chosen code") == [f"{wanted} --platform slurm"]
     commands = browser.texts(".command code")
-    assert f"cube run oci://registry.example/lab/digits@{DIGEST} --task infer --platform slurm" in commands
     assert "cube zoo add zoo https://lab.example/zoo" in commands
     browser.click("aside dd a[href*='1.1.0']")
     until(lambda: browser.text("h1") == "digits 1.1.0")
