@@ -126,7 +126,10 @@ def _inline(text: str) -> Any:
 
 def _amount(size: float) -> str:
     """Bytes for people."""
-    amount = float(size)
+    try:
+        amount = float(size)
+    except OverflowError:
+        amount = float("inf")
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
