@@ -12,7 +12,7 @@ from mlcube.bundling import artifacts, images
 from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.signatures import admitted
-from mlcube.errors import Damaged, MissingInput
+from mlcube.errors import Damaged, MissingInput, Untrusted
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
 from mlcube.store.kept import read_manifest
@@ -97,12 +97,13 @@ def provide(
     """
     with Bundle(path) as bundle:
         config = _config(bundle)
+        signed = admitted(bundle, cube_entry(bundle)).signed
         chosen = runners_of(platform or settings.default_platform, settings)
         own = None
         if not chosen:
             own = _own_choice(bundle, config)
             chosen = (own,) if own else ()
-        providing = _Providing(bundle, config, rehearsal, report, check)
+        providing = _Providing(bundle, config, signed, rehearsal, report, check)
         provided = providing.to(chosen)
         return msgspec.structs.replace(provided, platform=own)
 
@@ -140,10 +141,12 @@ def _own_choice(bundle: Bundle, config: CubeConfig) -> str | None:
 
 class _Providing:
     def __init__(
-        self, bundle: Bundle, config: CubeConfig, rehearsal: bool, report: Callable[[str], None],
+        self, bundle: Bundle, config: CubeConfig, signed: bool, rehearsal: bool, report: Callable[[str], None],
         check: Callable[[], None],
     ) -> None:  # fmt: skip
         self.bundle, self.config = bundle, config
+        self.signed = signed
+        """Whether the policy asks for a signature: then nothing runs that the signature does not cover."""
         self.rehearsal, self.report, self.check = rehearsal, report, check
         self.folder = os.path.join(directories.cache(), "bundles", bundle.digest.removeprefix("sha256:"))
 
@@ -151,7 +154,8 @@ class _Providing:
         """For these runners."""
         if "local" in runners:
             return self._wheels()
-        if "singularity" in runners and (sif := self.bundle.entries(artifacts.SIF)):
+        sif = self.bundle.entries(artifacts.SIF)
+        if "singularity" in runners and sif and not (self.signed and self.bundle.entries(images.IMAGE)):
             return self._sif(sif[0])
         engine = next((each for each in ("podman", "docker") if each in runners), None)
         if engine is None and {"singularity", "sandbox", "kubernetes"} & set(runners):
@@ -164,6 +168,7 @@ class _Providing:
         found = self.bundle.entries(artifacts.WHEELS)
         if not found:
             return Provided()
+        self._covered(found[0], "wheels")
         folder = os.path.join(self.folder, "wheels")
         if not self.rehearsal:
             artifacts.extract(self.bundle, found[0], folder)
@@ -175,6 +180,7 @@ class _Providing:
         return Provided(overrides=(f"python.version={_range(versions)}",) if versions else (), environment=environment)
 
     def _sif(self, entry: Entry) -> Provided:
+        self._covered(entry, "SIF file")
         folder = os.path.join(self.folder, "sif")
         path = os.path.join(folder, "image.sif")
         if not self.rehearsal:
@@ -192,7 +198,19 @@ class _Providing:
             raise MissingInput(f"the image in `{self.bundle.path}` is for {there}, and this machine is {machine}")
         return fitting[0] if fitting else None
 
+    def _covered(self, entry: Entry, what: str) -> None:
+        """A signature is one of the cube, and covers besides only the image that the cube names by digest."""
+        if not self.signed:
+            return
+        pinned = self.config.image.pinned if self.config.image else None
+        if pinned is None or pinned.rpartition("@")[2] != entry.digest:
+            raise Untrusted(
+                f"the policy asks for a signature, and the cube's does not cover the {what} in `{self.bundle.path}`",
+                hint="the image of a published cube is covered, by its digest; or write a rule for this bundle",
+            )
+
     def _load(self, entry: Entry, engine: str) -> Provided:
+        self._covered(entry, "image")
         if self.config.python is not None:  # found by the name that follows from its content
             if not self.rehearsal:
                 images.load(self.bundle, entry, engine, entry.name, self.check)

@@ -7,6 +7,7 @@ from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
 
 if TYPE_CHECKING:
+    from mlcube.trust import Admission
     from mlcube.trust.signing import Signature
 
 __all__ = ["admitted", "signatures_in"]
@@ -25,9 +26,9 @@ def signatures_in(bundle: Bundle) -> "tuple[Signature, ...]":
     return tuple(found)
 
 
-def admitted(bundle: Bundle, cube: Entry) -> None:
-    """Raises Untrusted when the policy forbids the cube, which is known by its digest."""
+def admitted(bundle: Bundle, cube: Entry) -> "Admission":
+    """Why the cube, which is known by its digest, may run. Raises Untrusted when the policy forbids it."""
     from mlcube.trust import Subject, admit
 
     subject = Subject(kind="bundle", name=os.path.realpath(bundle.path), digest=cube.digest)
-    admit(subject, lambda: signatures_in(bundle))
+    return admit(subject, lambda: signatures_in(bundle))
