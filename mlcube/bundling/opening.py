@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from mlcube import artifact, directories
+from mlcube import directories
 from mlcube.artifact import CubeConfig
 from mlcube.bundling import artifacts, images
 from mlcube.bundling.layout import CUBE, Entry
@@ -60,7 +60,7 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
     Raises Untrusted, before anything is unpacked, when the policy of this machine forbids it.
     """
     store = Store(check=check)
-    with Bundle(path) as bundle:
+    with Bundle(path, whole=True) as bundle:
         entry = cube_entry(bundle)
         admitted(bundle, entry)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
@@ -86,6 +86,7 @@ def provide(
     path: str,
     platform: str | None,
     settings: Settings,
+    config: CubeConfig,
     *,
     rehearsal: bool = False,
     report: Callable[[str], None] = lambda _message: None,
@@ -95,8 +96,7 @@ def provide(
 
     In a `rehearsal` nothing is loaded or written.
     """
-    with Bundle(path) as bundle:
-        config = _config(bundle)
+    with Bundle(path, whole=True) as bundle:
         signed = admitted(bundle, cube_entry(bundle)).signed
         chosen = runners_of(platform or settings.default_platform, settings)
         own = None
@@ -106,11 +106,6 @@ def provide(
         providing = _Providing(bundle, config, signed, rehearsal, report, check)
         provided = providing.to(chosen)
         return msgspec.structs.replace(provided, platform=own)
-
-
-def _config(bundle: Bundle) -> CubeConfig:
-    digest = bundle.manifest(cube_entry(bundle).digest).config.digest
-    return artifact.read_config(bundle.blob(digest))
 
 
 def runners_of(platform: str | None, settings: Settings) -> tuple[str, ...]:
@@ -186,7 +181,9 @@ class _Providing:
         if not self.rehearsal:
             paths = artifacts.extract(self.bundle, entry, folder)
             path = paths[0] if paths else path
-        return Provided(overrides=(f"singularity.image={path}",))
+        # It is run as it is: neither an image by name, nor a recipe stands behind it.
+        bare = ("docker=null", "singularity.build_file=null", "singularity.image_dir=null")
+        return Provided(overrides=(*bare, f"singularity.image={path}"))
 
     def _image(self) -> Entry | None:
         """The one for machines like this."""

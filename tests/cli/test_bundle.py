@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -81,12 +82,22 @@ def python_cube(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def docker_cube(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> Iterator[Path]:
-    """A cube with an image of its own, which no other test knows."""
+def docker_cube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cube with a small image of its own, which no other test knows."""
     folder = tmp_path_factory.mktemp("carried")
     image = f"cube-test/carried-{uuid.uuid4().hex[:8]}:1"
     (folder / "mlcube.yaml").write_text(DOCKER_CUBE.format(image=image))
-    (folder / "Dockerfile").write_text(f"FROM {base_image}\nRUN echo {uuid.uuid4()} >/told\n")
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY root /\n")
+    (folder / ".cubeignore").write_text("/root\n")
+    programs = [str(shutil.which(name)) for name in ("sh", "cat", "true")]
+    listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
+    for path in {*programs, *re.findall(r"(/\S+) \(", listed)}:
+        target = folder / "root" / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(os.path.realpath(path), target)
+    for name in ("tmp", "proc", "dev", "sys", "etc"):
+        (folder / "root" / name).mkdir(exist_ok=True)
+    (folder / "root" / "told").write_text(f"{uuid.uuid4()}\n")
     (folder / "workspace").mkdir()
     (folder / "workspace" / "who.txt").write_text("somebody\n")
     yield folder
@@ -101,14 +112,11 @@ def carried(docker_cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     words = ("bundle", "create", str(docker_cube), "-o", "m.cube", "--with-data", "--without-tool", *sif)
     home = {"HOME": str(folder), "CUBE_CACHE_DIR": str(folder / "cache")}
     succeeds(*words, cwd=folder, **home)
-    (image,) = [line.split("'")[1] for line in (docker_cube / "mlcube.yaml").read_text().splitlines() if "image:" in line]
+    (image,) = [
+        line.split("'")[1] for line in (docker_cube / "mlcube.yaml").read_text().splitlines() if "image:" in line
+    ]
     subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=True)
     return folder / "m.cube"
-
-
-def told(path: Path) -> str:
-    """The words in the image of the bundle's cube."""
-    return path.read_text().splitlines()[-1]
 
 
 @pytest.mark.engine("docker")
@@ -212,12 +220,14 @@ def test_a_later_bundle_carries_what_is_new(small: Path, tmp_path: Path) -> None
     create(small, "new.cube", "--since", "old.cube")
     assert (tmp_path / "new.cube").stat().st_size < 100_000
     assert "it builds on the bundle sha256:" in succeeds("bundle", "verify", "new.cube", cwd=tmp_path)
-    alone = cube("run", "new.cube", cwd=tmp_path)
+    succeeds("bundle", "join", "old.cube", "new.cube", "-o", "joined.cube", cwd=tmp_path)
+    succeeds("run", "joined.cube", cwd=tmp_path, CUBE_CACHE_DIR=str(tmp_path / "first"))
+    succeeds("run", "new.cube", cwd=tmp_path, CUBE_CACHE_DIR=str(tmp_path / "second"))  # the other lies beside it
+    (tmp_path / "alone").mkdir()
+    shutil.move(tmp_path / "new.cube", tmp_path / "alone")
+    alone = cube("run", "alone/new.cube", cwd=tmp_path)
     assert alone.returncode == 66
     assert "lies in the earlier bundle" in alone.stderr
-    succeeds("bundle", "join", "old.cube", "new.cube", "-o", "joined.cube", cwd=tmp_path)
-    succeeds("run", "joined.cube", cwd=tmp_path)
-    succeeds("run", "new.cube", cwd=tmp_path)  # now that this machine has the rest
 
 
 @pytest.mark.engine("local")
@@ -267,17 +277,11 @@ def test_signatures_travel_and_the_policy_is_kept(small: Path, tmp_path: Path) -
     key = {"CUBE_KEY_PASSWORD": "secret"}
     succeeds("key", "create", "lab", cwd=tmp_path, **key)
     succeeds("publish", str(small), reference, "--sign", "--key", "lab.key", cwd=tmp_path, **key)
-    words = ("bundle", "create", reference, "--without-tool", "--platform", "docker")
     config = tmp_path / "home" / ".config" / "mlcube"
     config.mkdir(parents=True, exist_ok=True)
     succeeds("bundle", "create", reference, "--without-tool", "-o", "signed.cube", cwd=tmp_path)
     create(small, "unsigned.cube")
-    (config / "trust.yaml").write_text(
-        f"keys: {{lab: {tmp_path / 'lab.pub'}}}\ndefault: signed\nrules: []\n"
-        if False
-        else f"keys:\n  lab: {tmp_path / 'lab.pub'}\ndefault: signed\n"
-    )
-    del words
+    (config / "trust.yaml").write_text(f"keys:\n  lab: {tmp_path / 'lab.pub'}\ndefault: signed\n")
     refused = cube("run", "unsigned.cube", cwd=tmp_path, CUBE_OFFLINE="1")
     assert refused.returncode == 78, refused.stderr
     assert "is not signed" in refused.stderr
