@@ -71,9 +71,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Cube:
     """A cube, ready to be run. `content` is what its file says."""
 
-    def __init__(self, cube: content.Cube, warnings: tuple[Problem, ...] = ()) -> None:
+    def __init__(self, cube: content.Cube, warnings: tuple[Problem, ...] = (), workspace: str | None = None) -> None:
         self.content = cube
         self.warnings = warnings
+        self.workspace = workspace
+        """Where parameters lie unless `run` is told otherwise; None: in the cube's own workspace."""
 
     @property
     def name(self) -> str:
@@ -134,7 +136,7 @@ class Cube:
             self.content,
             task,
             arguments=given,
-            workspace=os.fspath(workspace) if workspace is not None else None,
+            workspace=os.fspath(workspace) if workspace is not None else self.workspace,
             needs=needs,
             run_id=run_id,
             scratch=f"{RunDirectory(run_id).path}/scratch",
@@ -167,19 +169,37 @@ class Cube:
 
 
 def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), trust: bool = False) -> Cube:
-    """The cube at `path`, a directory or its file.
+    """The cube at `path`: a directory, its file, or any other reference to a cube, as `oci://host/name:tag`.
 
-    `overrides` are what `-P` takes on the command line, as in `docker.image=mine:2`. `trust` allows what the cube's
-    raw engine arguments open on this machine.
+    What is no path is brought to this machine unless it is there, and verified; its parameters then lie in `workspace`
+    in the current directory. `overrides` are what `-P` takes on the command line, as in `docker.image=mine:2`. `trust`
+    allows what the cube's raw engine arguments open on this machine.
 
-    Raises MissingInput when there is none, InvalidFile with every problem of its file.
+    Raises MissingInput when there is none, InvalidFile with every problem of its file, Untrusted when the policy of
+    this machine forbids it; Unreachable, Denied and Damaged for what comes from elsewhere.
 
     >>> load("examples/hello_world").tasks  # doctest: +SKIP
     ('hello', 'bye')
     """
+    from mlcube.obtaining.admitting import admit_path
     from mlcube.reading import read_cube
 
-    return Cube(*read_cube(os.fspath(path), overrides=overrides, trust=trust))
+    text = os.fspath(path)
+    if not isinstance(path, str) or os.path.isdir(text):  # plainly a path
+        admit_path(text)
+        return Cube(*read_cube(text, overrides=overrides, trust=trust))
+    from mlcube.obtaining import obtain
+
+    found = obtain(text)
+    cube, warnings = read_cube(
+        found.path, overrides=(*found.overrides, *overrides), workspace=found.workspace, trust=trust
+    )
+    if found.admission is not None:
+        from mlcube.trust.covering import check_image, check_overrides
+
+        check_overrides(found.admission, overrides)
+        check_image(found.admission, cube)
+    return Cube(cube, warnings, found.workspace)
 
 
 def _text(value: Any) -> str:

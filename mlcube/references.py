@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mlcube.errors import CubeError, UsageError
-from mlcube.registry.repository import Repository, check_reference, loopback
 
 __all__ = ["Kind", "Reference", "is_bundle", "is_reference", "parse"]
 
@@ -119,6 +118,8 @@ def is_bundle(path: str) -> bool:
 
 
 def _oci(text: str) -> Reference:
+    from mlcube.registry.repository import Repository, check_reference
+
     rest, at, digest = text.removeprefix("oci://").partition("@")
     repository, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:
@@ -151,6 +152,8 @@ def _ends_in_git(text: str) -> bool:
 
 
 def _git(text: str) -> Reference:
+    from mlcube.registry.repository import loopback
+
     address, hash_, ref = text.removeprefix("git+").partition("#")
     scheme, separator, rest = address.partition("://")
     if not separator:

@@ -10,9 +10,9 @@ from mlcube import directories
 from mlcube.errors import InvalidFile, Position, Problem, did_you_mean
 from mlcube.source import Document, Key
 
-__all__ = ["Settings", "parse_settings", "read_settings"]
+__all__ = ["Settings", "is_zoo_name", "parse_settings", "place_problem", "read_settings"]
 
-_KEYS = ("default_platform", "platforms", "runners", "storage")
+_KEYS = ("default_platform", "platforms", "zoos", "runners", "storage")
 _MLCUBE_KEYS = ("runners", "storage")
 """What MLCube's settings files have at the top; nothing here needs them."""
 
@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_platform: str | None = None
     platforms: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     """Each platform's options as they are written, `runner` among them."""
+    zoos: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Addresses or folders of zoos by name; the first that knows a cube is asked for it."""
     warnings: tuple[Problem, ...] = ()
     document: Document | None = None
 
@@ -69,7 +71,7 @@ def parse_settings(document: Document, path: str) -> Settings:
         Problem(
             message=f"unknown key `{key}` in the settings",
             position=document.at((key,), of_key=True),
-            hint=did_you_mean(str(key), _KEYS[:2]),
+            hint=did_you_mean(str(key), _KEYS[:3]),
         )
         for key in data
         if key not in _KEYS
@@ -82,12 +84,18 @@ def parse_settings(document: Document, path: str) -> Settings:
         problems += _platform_problems(document, platforms)
     else:
         problems.append(_problem(document, ("platforms",), "`platforms` is a mapping from names to options"))
+    zoos = data.get("zoos") or {}
+    if isinstance(zoos, dict):
+        problems += _zoo_problems(document, zoos)
+    else:
+        problems.append(_problem(document, ("zoos",), "`zoos` is a mapping from names to addresses"))
     if problems:
         raise InvalidFile(tuple(problems))
     return Settings(
         file=path,
         default_platform=default,
         platforms=platforms,
+        zoos=zoos,
         warnings=_warnings(document, data, platforms),
         document=document,
     )
@@ -103,6 +111,40 @@ def _platform_problems(document: Document, platforms: Mapping[str, Any]) -> list
             key: Key = ("platforms", name, *(("runner",) if "runner" in options else ()))
             problems.append(_problem(document, key, f"platform `{name}` does not say its runner", "runner: docker"))
     return problems
+
+
+def _zoo_problems(document: Document, zoos: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    for name, place in zoos.items():
+        if not is_zoo_name(str(name)):
+            message = f"`{name}` is no name of a zoo"
+            hint = "letters, digits, `.`, `_` and `-`"
+            problems.append(Problem(message=message, position=document.at(("zoos", name), of_key=True), hint=hint))
+        elif wrong := place_problem(place):
+            hint = f"{name}: https://example.org/zoo"
+            problems.append(_problem(document, ("zoos", name), f"zoo `{name}` {wrong}", hint))
+    return problems
+
+
+def is_zoo_name(name: str) -> bool:
+    """Whether a zoo may be called so: what can stand before a slash in `zoo/cube`."""
+    return bool(name) and name.isascii() and name[0].isalnum() and all(each.isalnum() or each in "._-" for each in name)
+
+
+def place_problem(place: Any) -> str | None:
+    """What is wrong with the place of a zoo: an address, or an absolute path."""
+    if not isinstance(place, str) or not place or not place.isprintable():
+        return "is an address or a path"
+    scheme, separator, rest = place.partition("://")
+    if not separator:
+        return None if place.startswith(("/", "~")) else "is neither an address nor an absolute path"
+    if scheme not in ("http", "https", "file"):
+        return f"has an address of a kind that is not read: `{scheme}://`"
+    if not rest.startswith("/") if scheme == "file" else not rest.strip("/") or rest.startswith("/"):
+        return "has an address without a host" if scheme != "file" else "has no absolute path: `file:///folder`"
+    if "@" in rest.partition("/")[0]:
+        return "has a password in its address, which does not belong into settings"
+    return None
 
 
 def _warnings(document: Document, data: Mapping[str, Any], platforms: Mapping[str, Any]) -> tuple[Problem, ...]:

@@ -19,6 +19,8 @@ SSH_CONFIG = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/ssh/
 """Leads to `engine-host`, the server of `tests/engines/sshd.sh`."""
 PAIR = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/slurm-pair/slurm.conf"
 """Leads to the two nodes of `tests/engines/slurm-pair.sh`."""
+WITNESSES = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/witnesses/bin"
+"""Where `tests/engines/witnesses.sh` puts oras and cosign."""
 KUBECONFIG = os.environ.get("CUBE_TEST_KUBECONFIG") or (
     f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/kubernetes/kubeconfig"
 )
@@ -82,6 +84,8 @@ def absence(engine: str) -> str | None:
             return None if _succeeds("env", f"SLURM_CONF={PAIR}", "sinfo") else "no Slurm of two nodes answers"
         case "registry":
             return None if _succeeds("curl", "-fsS", "http://127.0.0.1:5000/v2/") else "no registry answers"
+        case "witnesses":
+            return None if _succeeds(f"{WITNESSES}/cosign", "version") else "tests/engines/witnesses.sh was not run"
         case "kubernetes":
             return None if _succeeds("kubectl", f"--kubeconfig={KUBECONFIG}", "version") else "no cluster answers"
         case "ssh":

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -33,6 +34,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """The cube's manifest."""
     kept: Kept
     config: CubeConfig
+    admission: Any = None
+    """The `Admission` of this machine's policy; None: there is no policy."""
 
 
 class Provided(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +65,13 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
     store = Store(check=check)
     with Bundle(path, whole=True) as bundle:
         entry = cube_entry(bundle)
-        admitted(bundle, entry)
+        admission = admitted(bundle, entry)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
         if kept.config is None:
             raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
-        return Opened(path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, config=kept.config)
+        return Opened(
+            path=bundle.path, name=entry.name, digest=entry.digest, kept=kept, config=kept.config, admission=admission
+        )
 
 
 def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:
@@ -97,7 +102,8 @@ def provide(
     In a `rehearsal` nothing is loaded or written.
     """
     with Bundle(path, whole=True) as bundle:
-        signed = admitted(bundle, cube_entry(bundle)).signed
+        admission = admitted(bundle, cube_entry(bundle))
+        signed = admission is not None and admission.signed
         chosen = runners_of(platform or settings.default_platform, settings)
         own = None
         if not chosen:

@@ -3,11 +3,12 @@
 import os
 from typing import TYPE_CHECKING
 
+from mlcube import trust
 from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
 
 if TYPE_CHECKING:
-    from mlcube.trust import Admission
+    from mlcube.trust.policy import Admission
     from mlcube.trust.signing import Signature
 
 __all__ = ["admitted", "signatures_in"]
@@ -26,9 +27,15 @@ def signatures_in(bundle: Bundle) -> "tuple[Signature, ...]":
     return tuple(found)
 
 
-def admitted(bundle: Bundle, cube: Entry) -> "Admission":
-    """Why the cube, which is known by its digest, may run. Raises Untrusted when the policy forbids it."""
-    from mlcube.trust import Subject, admit
+def admitted(bundle: Bundle, cube: Entry) -> "Admission | None":
+    """That the policy allows the cube, which is known by its digest; None without a policy. Raises Untrusted.
+
+    What was signed since the bundle was written may be kept here.
+    """
+    if not trust.in_force():
+        return None
+    from mlcube.trust.policy import Subject, admit
+    from mlcube.trust.registries import kept
 
     subject = Subject(kind="bundle", name=os.path.realpath(bundle.path), digest=cube.digest)
-    return admit(subject, lambda: signatures_in(bundle))
+    return admit(subject, lambda: (*kept(cube.digest), *signatures_in(bundle)))

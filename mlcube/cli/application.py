@@ -35,6 +35,8 @@ COMMANDS = {
     "wait": "wait until a run is over, whatever became of its `cube`",
     "collect": "bring back what a run has left, if its task has ended",
     "cancel": "stop a run wherever it is",
+    "search": "find cubes in the zoos of this machine",
+    "zoo": "build a zoo, or manage those that cubes come from",
     "config": "read and change this machine's settings",
     "show-config": "print a cube's file with everything that overrides it",
     "bundle": "carry a cube with everything it needs in one file",

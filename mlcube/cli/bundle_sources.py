@@ -15,6 +15,7 @@ from mlcube.bundling.layout import CUBE
 from mlcube.cli import console
 from mlcube.cli.arguments import overrides
 from mlcube.cli.naming import Named, cube_of, read_named
+from mlcube.cli.trusting import check_trust
 from mlcube.cube import Cube
 from mlcube.errors import CubeError
 from mlcube.known_digests import KnownDigests
@@ -42,6 +43,7 @@ def source_of(reference: str, override: Sequence[str], *, with_data: bool, trust
     named = cube_of(reference, told=False)
     of_cube, _ = overrides(list(override))
     cube, warnings = read_named(named, of_cube, trust=trust)
+    check_trust(named, cube, of_cube)
     console.warnings(warnings)
     if named.obtained is None or named.obtained.config is None:
         return Source(cube=cube, artifact=_of_folder(cube, with_data=with_data))

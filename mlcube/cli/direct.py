@@ -39,13 +39,13 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
         if not word.startswith("-"):
             if positional is None or not word:
                 return None
-            given.setdefault(positional, []).append(word)
+            if not _take(given, *positional, word):
+                return None
             continue
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
         if name not in options:
             return None
         parameter, kind = options[name]
-        repeatable, choices = _admitted(kind)
         if kind is bool:
             if equals:
                 return None
@@ -55,19 +55,25 @@ def understood(command: Callable[..., Any], words: Sequence[str]) -> dict[str, A
             value = next(rest, "-")
             if value.startswith("-"):
                 return None
-        if not value:
+        if not value or not _take(given, parameter, kind, value):
             return None
-        if choices is None or (choices and value not in choices) or (parameter in given and not repeatable):
-            return None
-        if repeatable:
-            given.setdefault(parameter, []).append(value)
-        else:
-            given[parameter] = value
     return given
 
 
-def _declared(command: Callable[..., Any]) -> tuple[Mapping[str, tuple[str, Any]], str | None]:
-    """The parameter and the type of every option, and the parameter that takes the other words."""
+def _take(given: dict[str, Any], parameter: str, kind: Any, value: str) -> bool:
+    """Note the value of a parameter. False: that is not plain."""
+    repeatable, choices = _admitted(kind)
+    if choices is None or (choices and value not in choices) or (parameter in given and not repeatable):
+        return False
+    if repeatable:
+        given.setdefault(parameter, []).append(value)
+    else:
+        given[parameter] = value
+    return True
+
+
+def _declared(command: Callable[..., Any]) -> tuple[Mapping[str, tuple[str, Any]], tuple[str, Any] | None]:
+    """The parameter and the type of every option, and those that take the other words."""
     options: dict[str, tuple[str, Any]] = {}
     positional = None
     for parameter, hint in command.__annotations__.items():
@@ -75,7 +81,7 @@ def _declared(command: Callable[..., Any]) -> tuple[Mapping[str, tuple[str, Any]
         if notes and isinstance(notes[0], Declared):
             options.update(dict.fromkeys(notes[0].names, (parameter, kind)))
             if not notes[0].names:
-                positional = parameter
+                positional = parameter, kind
     return options, positional
 
 

@@ -45,9 +45,9 @@ def command(
         raise MissingInput(f"`{text}` is understood as a path: there is nothing to pull", hint="cube run --mlcube PATH")
     if as_json:
         document: dict[str, Any] = {"reference": text, "kind": found.reference.kind, "digest": found.digest}
-        document |= {"path": found.path, "zoo": found.zoo}
+        document |= {"path": found.root, "zoo": found.zoo}
         document |= {"image": found.config.image.pinned if found.config and found.config.image else None}
         console.document(document)
     else:
-        console.result(f"{found.digest}  {found.path}")
+        console.result(f"{found.digest}  {found.root}")
     return 0

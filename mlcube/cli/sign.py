@@ -1,6 +1,7 @@
 """`cube sign`: a signature for what is published already."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated
 
 from mlcube.cli import console
@@ -67,9 +68,7 @@ def in_registry(reference: Reference) -> tuple[Reference, str | None]:
     if reference.kind == "oci":
         return reference, None
     if reference.kind == "zoo":
-        from mlcube.zoo import find
-
-        there = find(reference.name or "", reference.version)
+        there = import_module("mlcube.zoo").find(reference.name or "", reference.version)
         return parse(there.reference), there.zoo
     raise UsageError(
         f"`{reference.text}` is {reference.described}, and only what lies in a registry carries signatures",

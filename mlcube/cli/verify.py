@@ -9,9 +9,10 @@ from mlcube.cli.declared import argument, option
 from mlcube.errors import UsageError
 from mlcube.references import Reference, parse
 from mlcube.source import read_text
-from mlcube.trust import Admission, Policy, Subject, admit, read_policy
+from mlcube.trust import policy_path
 from mlcube.trust.keys import read_public
-from mlcube.trust.policy_file import as_data, policy_path
+from mlcube.trust.policy import Admission, Subject, admit
+from mlcube.trust.policy_file import Policy, as_data, read_policy
 
 EXAMPLE = """\b
 Examples:

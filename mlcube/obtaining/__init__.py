@@ -1,6 +1,5 @@
 """From a reference to a cube's folder: brought if it must be, verified in any case."""
 
-from mlcube.obtaining.asking import Asking
 from mlcube.obtaining.cubes import Obtained, obtain
 
-__all__ = ["Asking", "Obtained", "obtain"]
+__all__ = ["Obtained", "obtain"]

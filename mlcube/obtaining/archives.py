@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from mlcube.compression import Kind, opened
 from mlcube.errors import CubeError, Damaged, Denied, MissingInput, Unreachable
+from mlcube.obtaining.admitting import admit_address
 from mlcube.obtaining.asking import Asking
 from mlcube.offline import offline
 from mlcube.references import Reference
@@ -26,7 +27,7 @@ def from_archive(reference: Reference, asking: Asking) -> tuple[str, str]:
     """The folder of the cube in an archive, and `archive:sha256:...`."""
     url, digest = reference.url or "", reference.digest or ""
     key = f"archive:{digest}"
-    _admit(url, key)
+    admit_address("archive", url)
     kept = asking.kept(key)
     if kept is None:
         if offline() and not asking.store.has(digest):
@@ -43,10 +44,6 @@ def from_archive(reference: Reference, asking: Asking) -> tuple[str, str]:
     if kept is None:
         raise MissingInput(f"the cube `{key}` was removed while it was brought", hint="once more")
     return _inside(kept.root), key
-
-
-def _admit(url: str, key: str) -> None:
-    """Ask the policy of this machine."""
 
 
 def _inside(root: str) -> str:

@@ -3,13 +3,12 @@
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlcube import references
 from mlcube.artifact import CubeConfig
-from mlcube.errors import MissingInput
 from mlcube.references import Reference
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ class Obtained(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """What `read_cube` takes."""
     reference: Reference
+    root: str | None = None
+    """The folder in which it is kept; None: it is a path."""
     overrides: tuple[str, ...] = ()
     """What `-P` would say so that the published image runs; weaker than the user's own."""
     workspace: str | None = None
@@ -41,6 +42,8 @@ class Obtained(msgspec.Struct, frozen=True, kw_only=True):
     """The zoo that knew the name."""
     bundle: str | None = None
     """The bundle it is in."""
+    admission: Any = None
+    """The `Admission` of this machine's policy; None: there is no policy, or none is asked about its kind."""
 
 
 def obtain(
@@ -78,12 +81,12 @@ def obtain(
             from mlcube.obtaining.repositories import from_git
 
             root, digest = from_git(reference, asking, digest)
-            found = Obtained(path=root, reference=reference, digest=digest)
+            found = Obtained(path=root, root=root, reference=reference, digest=digest)
         case "archive":
             from mlcube.obtaining.archives import from_archive
 
             root, digest = from_archive(reference, asking)
-            found = Obtained(path=root, reference=reference, digest=digest)
+            found = Obtained(path=root, root=root, reference=reference, digest=digest)
     if locked is not None:
         locked.check_digest(found.digest)
     return msgspec.structs.replace(found, workspace=os.path.abspath("workspace"))
@@ -97,33 +100,29 @@ def pinned(config: CubeConfig | None) -> tuple[str, ...]:
 
 
 def _published(
-    reference: Reference, asking: "Asking", digest: str | None, *, kind: str = "oci", name: str | None = None
+    reference: Reference, asking: "Asking", digest: str | None, *, name: str | None = None, zoo: str | None = None
 ) -> Obtained:
     from mlcube.obtaining.registries import from_registry
 
-    kept = from_registry(reference, asking, digest, kind=kind, name=name)
+    kept, admission = from_registry(reference, asking, digest, name=name, zoo=zoo)
     path = os.path.join(kept.root, kept.config.file) if kept.config else kept.root
     return Obtained(
         path=path,
+        root=kept.root,
         reference=reference,
         overrides=pinned(kept.config),
         digest=kept.digest,
         config=kept.config,
+        admission=admission,
     )
 
 
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
     name = reference.name or ""
-    try:
-        find = import_module("mlcube.zoo").find
-    except ImportError:
-        raise MissingInput(
-            f"`{reference.text}` is no folder or file, and no zoo is configured that could know it",
-            hint="`cube zoo add NAME URL` adds a zoo; a folder is written ./" + reference.text,
-        ) from None
+    find = import_module("mlcube.zoo").find
     found = find(name, reference.version)
     there = references.parse(found.reference)
-    obtained = _published(there, asking, digest, kind="zoo", name=name)
+    obtained = _published(there, asking, digest, name=name, zoo=found.zoo)
     return msgspec.structs.replace(obtained, reference=reference, zoo=found.zoo)
 
 
@@ -133,9 +132,11 @@ def _bundled(reference: Reference, asking: "Asking") -> Obtained:
     found = opened(reference.path or reference.text, check=asking.check)
     return Obtained(
         path=os.path.join(found.kept.root, found.config.file),
+        root=found.kept.root,
         reference=reference,
         overrides=pinned(found.config),
         digest=found.digest,
         config=found.config,
         bundle=found.path,
+        admission=found.admission,
     )

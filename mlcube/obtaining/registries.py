@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
-from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, read_config
+from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, PACK, read_config
 from mlcube.errors import MissingInput, Unreachable, UsageError
+from mlcube.obtaining.admitting import admit_published
 from mlcube.obtaining.asking import Asking, Progress
 from mlcube.oci import Descriptor, Manifest
 from mlcube.offline import offline
@@ -15,16 +17,26 @@ from mlcube.store.building import Building
 from mlcube.store.kept import read_manifest
 from mlcube.store.tree import sha256_of
 
+if TYPE_CHECKING:
+    from mlcube.trust.policy import Admission
+
 __all__ = ["Asking", "from_registry"]
 
+_AT_ONCE_BYTES = 4 << 20
+"""Packs up to this size are unpacked from memory."""
 _LARGE, _SMALL = 4, 2
 """How many transfers at once: of large files, and besides of packs, whose unpacking then goes along."""
 
 
 def from_registry(
-    reference: Reference, asking: Asking, digest: str | None = None, *, kind: str = "oci", name: str | None = None
-) -> Kept:
-    """The cube that a tag or a digest names. `digest`, of a lock, is stronger than both.
+    reference: Reference,
+    asking: Asking,
+    digest: str | None = None,
+    *,
+    name: str | None = None,
+    zoo: str | None = None,
+) -> tuple[Kept, "Admission | None"]:
+    """The cube that a tag or a digest names, and who vouches for it. `digest`, of a lock, is stronger than both.
 
     What is kept already is verified and not asked for again; where only the tag is known, the registry says what it
     is by now.
@@ -41,7 +53,7 @@ def from_registry(
             )
     with Registry(where, check=asking.check, report=asking.report) as registry:
         resolved = digest or registry.resolve(reference.tag or "latest").digest
-        _admit(kind, name or str(where), registry, resolved)
+        admission = admit_published(registry, resolved, name=name, zoo=zoo)
         kept = asking.kept(resolved)
         if kept is None:
             if offline():
@@ -52,11 +64,7 @@ def from_registry(
             kept = _brought(registry, reference, resolved, asking)
     if reference.tag and reference.digest is None and digest is None:
         asking.store.note_name(known, resolved)
-    return kept
-
-
-def _admit(kind: str, name: str, registry: Registry, digest: str) -> None:
-    """Ask the policy of this machine, before anything is unpacked: of a manifest that is known by its digest."""
+    return kept, admission
 
 
 def _brought(registry: Registry, reference: Reference, digest: str, asking: Asking) -> Kept:
@@ -96,6 +104,12 @@ class _Bringing:
 
     def __call__(self, layer: Descriptor, building: Building) -> None:
         store = self._asking.store
+        if layer.media_type == PACK and layer.size <= _AT_ONCE_BYTES and not store.has(layer.digest):
+            content = self._registry.blob(layer)
+            store.add(content)
+            building.add_pack(content)
+            self._progress.moved(layer.size)
+            return
         if not self._right(layer):
             with store.lock(layer.digest):
                 if not self._right(layer):

@@ -6,6 +6,7 @@ import tempfile
 
 from mlcube import directories
 from mlcube.errors import CubeError, Denied, EngineUnavailable, MissingInput, Unreachable, UsageError
+from mlcube.obtaining.admitting import admit_address
 from mlcube.obtaining.asking import Asking
 from mlcube.offline import offline
 from mlcube.references import Reference
@@ -43,7 +44,7 @@ def from_git(reference: Reference, asking: Asking, digest: str | None) -> tuple[
         commit = _resolved(url, reference.ref)
         asking.store.note_name(known, f"git:{commit}")
     key = f"git:{commit}"
-    _admit(url, key)
+    admit_address("git", url)
     kept = asking.kept(key)
     if kept is None:
         if offline():
@@ -62,10 +63,6 @@ def from_git(reference: Reference, asking: Asking, digest: str | None) -> tuple[
     if os.path.commonpath((os.path.realpath(root), os.path.realpath(kept.root))) != os.path.realpath(kept.root):
         raise UsageError(f"the folder `{reference.subfolder}` leads out of the repository")
     return root, key
-
-
-def _admit(url: str, key: str) -> None:
-    """Ask the policy of this machine."""
 
 
 def _written_out(ref: str | None) -> str | None:

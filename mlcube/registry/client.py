@@ -122,10 +122,7 @@ class Registry:
 
     def has(self, digest: str) -> bool:
         """Whether the repository has a blob."""
-        url = f"blobs/{oci.check_digest(digest)}"
-        what = f"the blob `{digest}` of `{self.repository}`"
-        with self._exchange.request("HEAD", url, what, expected=(200, 404)) as answer:
-            return answer.status == 200
+        return uploading.has(self._exchange, oci.check_digest(digest))
 
     def download(self, descriptor: Descriptor, path: str, progress: Callable[[int], None] = _nothing) -> None:
         """Bring a blob to `path`, verified, in one step; what lies in `path + ".part"` is continued.

@@ -1,7 +1,6 @@
 """Connections to hosts, kept for the next request: TLS, certificates and proxies as the environment names them."""
 
 import http.client
-import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from mlcube.errors import CubeError, Unreachable
+from mlcube.registry.certificates import trusted
 from mlcube.registry.limits import Limits
 from mlcube.registry.patience import Passing
 from mlcube.registry.proxies import Proxy, connect_through, proxy_for
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Connections"]
 
 _DRAINED_BYTES = 64 << 10
-_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 
 
 class _Connection(http.client.HTTPConnection):
@@ -155,7 +154,12 @@ class Connections:
         connection.putrequest(
             method, url._replace(fragment="").geturl() if whole else target, skip_host=True, skip_accept_encoding=True
         )
-        for name, value in {"Host": url.netloc, "User-Agent": self._agent, **headers}.items():
+        for name, value in {
+            "Host": url.netloc,
+            "User-Agent": self._agent,
+            "Accept-Encoding": "identity",
+            **headers,
+        }.items():
             connection.putheader(name, value)
         if connection.through and connection.through.authorisation:
             connection.putheader("Proxy-Authorization", connection.through.authorisation)
@@ -180,24 +184,8 @@ class Connections:
 
     def tls(self) -> "ssl.SSLContext":
         """What is trusted: the certificates that the environment names, else the system's."""
-        import ssl
-
         with self._lock:
-            if self._context is None:
-                path = next((found for name in _CERTIFICATES if (found := os.environ.get(name))), None)
-                try:
-                    if path:
-                        directory = os.path.isdir(path)
-                        self._context = ssl.create_default_context(
-                            cafile=None if directory else path, capath=path if directory else None
-                        )
-                    else:
-                        self._context = _of_the_system()
-                except OSError as error:
-                    raise Unreachable(
-                        f"the certificates in `{path}` cannot be read: {error.strerror or error}",
-                        hint=f"that file is named by one of {', '.join(_CERTIFICATES)}",
-                    ) from None
+            self._context = self._context or trusted()
             return self._context
 
     def keep(self, key: str, connection: _Connection) -> None:
@@ -249,16 +237,3 @@ class Connections:
 
     def _proxy(self, url: SplitResult) -> Proxy | None:
         return None if loopback(url.netloc) else proxy_for(url)
-
-
-def _of_the_system() -> "ssl.SSLContext":
-    import ssl
-
-    context = ssl.create_default_context()
-    paths = ssl.get_default_verify_paths()
-    if not paths.cafile and not paths.capath:  # a Python that was built elsewhere
-        with suppress(ImportError):
-            import certifi
-
-            context.load_verify_locations(certifi.where())
-    return context

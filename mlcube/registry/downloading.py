@@ -1,33 +1,45 @@
 """Brings a blob into a file: verified while it arrives, continued where it was cut, there all at once."""
 
+import hashlib
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from mlcube.errors import CubeError, Damaged
+from mlcube import locks
+from mlcube.errors import CubeError, Damaged, Unreachable
 from mlcube.oci import Descriptor
 from mlcube.registry.exchange import Exchange
 from mlcube.registry.patience import Passing, Patience
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
+    from io import FileIO
+
+    from mlcube.registry.connections import Answer
 
 __all__ = ["download"]
 
 _PIECE_BYTES = 1 << 20
+_BEGINNINGS = 5
+"""How often a blob is fetched from its beginning, at the most."""
+_PART = re.compile(r"bytes\s+([0-9]{1,18})-[0-9]+/", re.IGNORECASE)
+_WHOLE = re.compile(r"bytes\s+\*/([0-9]{1,18})", re.IGNORECASE)
+_EVER = 1e9
 
 
 def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Callable[[int], None]) -> None:
     """Bring a blob to `path`, by way of `path + ".part"`. Raises Damaged when it is not what its digest says."""
     part = f"{path}.part"
     try:
-        with open(part, "a+b", buffering=0) as file:
-            resumed = _Download(exchange, descriptor, file, progress).run()
-            if not resumed:
-                # What lay here from before was of something else: once more, from the beginning.
+        # Whoever fetches the same blob at the same time waits, and finds it there.
+        with locks.exclusive(f"{path}.lock", wait_seconds=_EVER, waiting=exchange.report, pause=exchange.pause):
+            if _is_there(exchange, descriptor, path):
+                progress(descriptor.size)
+                return
+            with open(part, "a+b", buffering=0) as file:
                 _Download(exchange, descriptor, file, progress).run()
-        os.replace(part, path)
+            os.replace(part, path)
     except Damaged:
         with suppress(OSError):
             os.unlink(part)
@@ -36,22 +48,57 @@ def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Ca
         raise CubeError(f"`{part}` cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
+def _is_there(exchange: Exchange, descriptor: Descriptor, path: str) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != descriptor.size:
+                return False
+            found = hashlib.sha256()
+            piece = bytearray(_PIECE_BYTES)
+            while count := file.readinto(piece):
+                exchange.check()
+                found.update(memoryview(piece)[:count])
+            return f"sha256:{found.hexdigest()}" == descriptor.digest
+    except OSError:
+        return False
+
+
 class _Download:
     """The download of one blob, from what its file holds already."""
 
     def __init__(
-        self, exchange: Exchange, descriptor: Descriptor, file: BinaryIO, progress: Callable[[int], None]
+        self, exchange: Exchange, descriptor: Descriptor, file: "FileIO", progress: Callable[[int], None]
     ) -> None:
         self._exchange, self._descriptor, self._file, self._progress = exchange, descriptor, file, progress
         self._what = f"the blob `{descriptor.digest}` of `{exchange.repository}`"
-        self._path = f"blobs/{descriptor.digest}"
-        self._had = self._got = 0
-        self._buffer = bytearray(_PIECE_BYTES)
-        self._hash: _Hash
+        self._piece = memoryview(bytearray(max(1, min(_PIECE_BYTES, descriptor.size))))
+        self._hash = hashlib.sha256()
+        self._got = self._beginnings = 0
 
-    def run(self) -> bool:
-        """Whether the file is what it must be; False: what it held at first was wrong, and is gone."""
-        self._take_up()
+    def run(self) -> None:
+        """Until the file is what it must be. Raises Damaged if it comes out as another."""
+        found_here = self._take_up()
+        self._fetch()
+        if found_here and not self._is_right():
+            self._start_anew()  # what lay here from before was of something else
+            self._fetch()
+        if not self._is_right():
+            raise Damaged(f"{self._what} is not what its digest says: it was changed at the registry or on the way")
+
+    def _take_up(self) -> bool:
+        """Read what is there already. Whether there was anything."""
+        self._file.seek(0)
+        while count := self._file.readinto(self._piece):
+            self._exchange.check()
+            self._hash.update(self._piece[:count])
+            self._got += count
+        self._progress(self._got)
+        if self._got > self._descriptor.size:
+            self._start_anew()
+        return self._got > 0
+
+    def _fetch(self) -> None:
+        """Everything that is missing."""
         patience = self._exchange.patience()
         while self._got < self._descriptor.size:
             before = self._got
@@ -61,65 +108,58 @@ class _Download:
                 if self._got > before:
                     patience.progressed()
                 patience.wait(fault, self._what)
-        if f"sha256:{self._hash.hexdigest()}" == self._descriptor.digest:
-            return True
-        if not self._had:
-            raise Damaged(f"{self._what} is not what its digest says: it was changed at the registry or on the way")
-        self._start_anew()
-        return False
 
-    def _take_up(self) -> None:
-        """Read what is there already."""
-        import hashlib
-
-        self._hash = hashlib.sha256()
-        self._file.seek(0)
-        while count := self._file.readinto(self._buffer):  # type: ignore[attr-defined]
-            self._exchange.check()
-            self._hash.update(memoryview(self._buffer)[:count])
-            self._got += count
-        if self._got > self._descriptor.size:
-            self._start_anew()
-        self._had = self._got
-        self._progress(self._got)
+    def _is_right(self) -> bool:
+        return f"sha256:{self._hash.hexdigest()}" == self._descriptor.digest
 
     def _start_anew(self) -> None:
-        import hashlib
-
+        self._beginnings += 1
+        if self._beginnings > _BEGINNINGS:
+            raise Unreachable(
+                f"{self._what} was cut {self._beginnings} times, and `{self._exchange.host}` does not continue"
+            )
         self._file.truncate(0)
         self._progress(-self._got)
-        self._hash, self._got, self._had = hashlib.sha256(), 0, 0
+        self._hash, self._got = hashlib.sha256(), 0
 
     def _attempt(self, patience: Patience) -> None:
         """One request for what is missing."""
         headers = {"Range": f"bytes={self._got}-"} if self._got else {}
+        path = f"blobs/{self._descriptor.digest}"
         with self._exchange.request(
-            "GET", self._path, self._what, headers=headers, expected=(200, 206, 416), patience=patience
+            "GET", path, self._what, headers=headers, expected=(200, 206, 416), patience=patience
         ) as answer:
-            if answer.status == 416 or (answer.status == 200 and self._got):
-                self._start_anew()  # it cannot continue in the middle, or not there
-                if answer.status == 416:
-                    return
-            elif answer.status == 206 and not self._continues(answer.header("Content-Range")):
+            if answer.status == 416:
+                self._check_size(_WHOLE.match(answer.header("Content-Range")), 0)
                 self._start_anew()
-                raise Passing(f"`{self._exchange.host}` sends another part than was asked for")
-            piece = memoryview(self._buffer)
-            while count := answer.readinto(piece):
-                self._exchange.check()
-                self._keep(piece[:count])
+                raise Passing(f"`{self._exchange.host}` does not continue where the transfer was cut")
+            if answer.status == 206:
+                found = _PART.match(answer.header("Content-Range"))
+                if found is None or int(found[1]) != self._got:
+                    self._start_anew()
+                    raise Passing(f"`{self._exchange.host}` sends another part than was asked for")
+            elif self._got:
+                self._start_anew()  # it sends all of it
+            self._check_size(re.fullmatch("([0-9]{1,18})", answer.header("Content-Length")), self._got)
+            self._receive(answer)
+
+    def _check_size(self, found: "re.Match[str] | None", before: int) -> None:
+        """Raises Damaged when the registry itself says that its content is of another size."""
+        if found is not None and (size := int(found[1]) + before) != self._descriptor.size:
+            raise Damaged(f"{self._what} is {size} bytes at the registry, not {self._descriptor.size}")
+
+    def _receive(self, answer: "Answer") -> None:
+        while count := answer.readinto(self._piece):
+            self._exchange.check()
+            if self._got + count > self._descriptor.size:
+                raise Damaged(f"{self._what} is longer than the {self._descriptor.size} bytes that it is declared with")
+            self._write(self._piece[:count])
+            self._hash.update(self._piece[:count])
+            self._got += count
+            self._progress(count)
         if self._got < self._descriptor.size:
             raise Passing(f"`{self._exchange.host}` ended the transfer early")
 
-    def _continues(self, text: str) -> bool:
-        unit, _, rest = text.strip().partition(" ")
-        return unit.lower() == "bytes" and rest.partition("-")[0].strip() == str(self._got)
-
-    def _keep(self, piece: memoryview) -> None:
-        if self._got + len(piece) > self._descriptor.size:
-            raise Damaged(f"{self._what} is longer than the {self._descriptor.size} bytes that it is declared with")
-        written = 0
-        while written < len(piece):
-            written += self._file.write(piece[written:])
-        self._hash.update(piece)
-        self._got += len(piece)
-        self._progress(len(piece))
+    def _write(self, content: memoryview) -> None:
+        while content:
+            content = content[self._file.write(content) :]

@@ -1,5 +1,6 @@
 """One request after the other with a registry: login, redirects, offline, and faults that may pass."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _ALLOWED = "%/:?#[]@!$&'()*+,;=~"
 _REFUSAL_BYTES = 4096
+_SLICE_SECONDS = 0.1
 
 
 class Exchange:
@@ -39,7 +41,7 @@ class Exchange:
     ) -> None:
         from mlcube import __version__
 
-        self.repository, self.limits, self._check, self._report = repository, limits, check, report
+        self.repository, self.limits, self._check, self.report = repository, limits, check, report
         self.url = repository.url
         """The address of the repository's API."""
         self._scopes = scopes
@@ -59,7 +61,15 @@ class Exchange:
 
     def patience(self) -> Patience:
         """A new patience, for one transfer."""
-        return Patience(self.limits, self.host, self.check, self._say)
+        return Patience(self.limits, self.host, self.pause, self._say)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, unless what goes on here is to end."""
+        end = time.monotonic() + seconds
+        self.check()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _SLICE_SECONDS))
+            self.check()
 
     def close(self) -> None:
         """Close every connection."""
@@ -210,8 +220,6 @@ class Exchange:
             return answer
         with answer:
             headers["Authorization"] = self._authentication.answer(answer, scopes, authorisation, what)
-        if content is not None and not isinstance(content, bytes):
-            raise Passing(f"`{self.host}` wants the login anew")  # what was sent of a stream is gone
         return self._connections.send(method, url, headers, content, wait)
 
     def _ask(self, url: str, headers: dict[str, str]) -> Answer:
@@ -220,4 +228,4 @@ class Exchange:
     def _say(self, text: str) -> None:
         if not self._said:
             self._said = True
-            self._report(text)
+            self.report(text)

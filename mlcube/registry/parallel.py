@@ -9,6 +9,7 @@ __all__ = ["check_stopped", "in_parallel"]
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
+_STOP_SECONDS = 5.0
 _here = threading.local()
 
 
@@ -67,6 +68,8 @@ def in_parallel(jobs: Sequence[Callable[[], T]], *, workers: int = 4, check: Cal
                 check()
     except BaseException:
         stop.set()
+        for thread in threads:  # what they hold is let go of first
+            thread.join(_STOP_SECONDS)
         raise
     if errors:
         raise errors[0]

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 from mlcube.errors import CubeError, Unreachable
 from mlcube.registry.limits import Limits
-from mlcube.registry.parallel import check_stopped
 
 __all__ = ["Passing", "Patience"]
 
-_SLICE_SECONDS = 0.1
+_LONGEST_PAUSE = 10.0
 
 
 class Passing(Exception):
@@ -23,8 +22,10 @@ class Passing(Exception):
 class Patience:
     """What is left of the patience with one transfer."""
 
-    def __init__(self, limits: Limits, host: str, check: Callable[[], None], report: Callable[[str], None]) -> None:
-        self._limits, self._host, self._check, self._report = limits, host, check, report
+    def __init__(
+        self, limits: Limits, host: str, pause: Callable[[float], None], report: Callable[[str], None]
+    ) -> None:
+        self._limits, self._host, self._sleep, self._report = limits, host, pause, report
         self.progressed()
 
     def progressed(self) -> None:
@@ -37,13 +38,13 @@ class Patience:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        pause = self._pause if fault.after is None else max(fault.after, self._pause)
         left = self._limits.patience_seconds - (now - self._since)
-        if pause > left:
+        pause = min(self._pause, left) if fault.after is None else max(fault.after, self._pause)
+        if left <= 0 or pause > left:
             raise self._given_up(fault, what)
         self._report(f"{fault.reason}; it is asked again for up to {self._limits.patience_seconds:g} seconds")
         self._sleep(pause)
-        self._pause *= 2
+        self._pause = min(2 * self._pause, max(_LONGEST_PAUSE, self._pause))
 
     def _given_up(self, fault: Passing, what: str) -> CubeError:
         asks = f", and asks to be left alone for {fault.after:g} seconds" if fault.after else ""
@@ -52,13 +53,3 @@ class Patience:
             hint=f"try again later; `{self._host}` was waited for as long as `CUBE_REGISTRY_PATIENCE` says:"
             f" {self._limits.patience_seconds:g} seconds",
         )
-
-    def _sleep(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while True:
-            self._check()
-            check_stopped()
-            left = end - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, _SLICE_SECONDS))

@@ -65,6 +65,13 @@ class Building:
             case _:
                 pass  # of a later format: what it is for is said in the configuration's version
 
+    def add_pack(self, content: bytes) -> None:
+        """Put the files of a pack where they belong, which was read and found right just now."""
+        import io
+
+        with self._lock:
+            unpack_tar(self._unpacking, io.BytesIO(content))
+
     def check_file(self, path: str, digest: str) -> None:
         """The cube's own file must be the one that the configuration tells of."""
         found = next((each.sha256 for each in self._unpacking.placed if each.path == path), None)

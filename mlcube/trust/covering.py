@@ -1,6 +1,7 @@
 """What a signature must cover where the policy asks for one: nothing that runs may come from anywhere else."""
 
 import os
+import re
 from collections.abc import Sequence
 
 from mlcube.cube import Cube
@@ -8,6 +9,9 @@ from mlcube.errors import Untrusted
 from mlcube.trust.policy import Admission
 
 __all__ = ["check_image", "check_overrides"]
+
+_DIGEST = re.compile(r"(?:^|.@)sha256:[0-9a-f]{64}\Z")
+"""Of a name with a digest, or of an image of an engine by its digest alone."""
 
 
 def check_overrides(admission: Admission | None, given: Sequence[str]) -> None:
@@ -48,8 +52,7 @@ def _refuse(admission: Admission, image: str) -> None:
 
 
 def _by_digest(reference: str) -> bool:
-    name, at, digest = reference.rpartition("@sha256:")
-    return bool(name and at) and len(digest) == 64
+    return _DIGEST.search(reference) is not None
 
 
 def _within(root: str, path: str) -> bool:

@@ -7,25 +7,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlcube import directories
+from mlcube import trust
 from mlcube.errors import CubeError, InvalidFile, Problem, did_you_mean
 from mlcube.source import Document, Key, read_text
 from mlcube.trust.keys import PublicKey, available, read_public
 from mlcube.validation import convert
 
-__all__ = ["VARIABLE", "Policy", "PolicyFile", "Rule", "as_data", "parse_policy", "policy_path", "read_policy"]
+__all__ = ["Policy", "PolicyFile", "Rule", "as_data", "parse_policy", "read_policy"]
 
 Kind = Literal["path", "oci", "bundle", "git", "archive", "zoo"]
 Allow = Literal["always", "signed", "never"]
-
-VARIABLE = "CUBE_TRUST"
-"""The variable that names another file, for everything that is run with it."""
 
 _UNSIGNED = ("path", "git", "archive")
 """Kinds that carry no signatures."""
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which cubes a rule is about, and what is asked of them. What is left out matches anything."""
 
     kinds: Annotated[
@@ -53,7 +50,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = None
 
 
-class PolicyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PolicyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What may run on this machine. The first rule that matches a cube decides."""
 
     keys: Annotated[
@@ -83,16 +80,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return tuple((name, self.keys[name]) for name in names)
 
 
-def policy_path() -> str:
-    """The file that `$CUBE_TRUST` names, else `trust.yaml` in the config directory."""
-    return os.path.expanduser(os.environ.get(VARIABLE, "")) or os.path.join(directories.config(), "trust.yaml")
-
-
 def read_policy() -> Policy:
     """The policy of this machine. Raises InvalidFile with every problem; a file that is named must be there."""
-    path = policy_path()
-    if not os.environ.get(VARIABLE) and not os.path.lexists(path):
+    if not trust.in_force():
         return Policy()
+    path = trust.policy_path()
     return parse_policy(Document.from_file(path), path)
 
 

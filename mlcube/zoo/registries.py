@@ -1,0 +1,138 @@
+"""Published cubes, as entries of an index: each tag of a repository that leads to one."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from mlcube import oci
+from mlcube.artifact import ARTIFACT, CARD, CubeConfig, read_config
+from mlcube.errors import Damaged, MissingInput
+from mlcube.oci import Manifest
+from mlcube.registry import Registry, Repository, in_parallel
+from mlcube.trust import signing
+from mlcube.zoo import describing
+from mlcube.zoo.entries import Entry, Signature
+from mlcube.zoo.sources import CARD_BYTES, Described, Keys
+
+__all__ = ["describe_repository"]
+
+_OURS = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+)?")
+"""Tags that lead to signatures and referrers."""
+_MOST_BYTES = 1 << 50
+
+
+def describe_repository(
+    source: str,
+    *,
+    keys: Keys = (),
+    report: Callable[[str], None] = lambda _text: None,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Described, ...]:
+    """The cubes that the tags of `oci://host/repository` lead to, or the one of a tag or digest that is named.
+
+    What a tag leads to that is no cube is left out.
+    """
+    repository, reference = _parsed(source)
+    with Registry(repository, check=check, report=report) as registry:
+        tags = (reference,) if reference else tuple(tag for tag in registry.tags() if not _OURS.fullmatch(tag))
+        digests: dict[str, list[str]] = {}
+        resolved = in_parallel([partial(registry.resolve, tag) for tag in tags], check=check)
+        for tag, descriptor in zip(tags, resolved, strict=True):
+            digests.setdefault(descriptor.digest, []).extend([tag] if ":" not in tag else [])
+        jobs = [partial(_described, registry, digest, tuple(sorted(named)), keys) for digest, named in digests.items()]
+        found = [each for each in in_parallel(jobs, check=check) if each is not None]
+    if not found:
+        raise MissingInput(f"`{source}` leads to no cube", hint="cube publish PATH oci://host/repository:tag")
+    return _told_apart(found, report)
+
+
+def _parsed(source: str) -> tuple[Repository, str | None]:
+    text = source.removeprefix("oci://")
+    name, at, digest = text.partition("@")
+    place = name.rfind(":")
+    tag = name[place + 1 :] if place > name.rfind("/") else None
+    name = name[:place] if tag is not None else name
+    return Repository.parse(name), oci.check_digest(digest) if at else tag
+
+
+def _described(registry: Registry, digest: str, tags: tuple[str, ...], keys: Keys) -> Described | None:
+    _, content = registry.manifest(digest)
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if manifest.artifact_type != ARTIFACT:
+        return None
+    config = read_config(registry.blob(manifest.config))
+    return Described(
+        entry=_entry(config, manifest, registry, digest, tags, keys),
+        source=f"oci://{registry.repository}@{digest}",
+        card=_card(registry, manifest),
+    )
+
+
+def _entry(
+    config: CubeConfig, manifest: Manifest, registry: Registry, digest: str, tags: tuple[str, ...], keys: Keys
+) -> Entry:
+    try:
+        tasks = tuple(describing.task(each) for each in config.tasks)
+    except msgspec.ValidationError as error:
+        raise Damaged(f"`oci://{registry.repository}@{digest}` describes no tasks: {error}") from None
+    version = config.version or next((tag for tag in tags if tag != "latest"), None)
+    image = config.image
+    return Entry(
+        name=config.name,
+        version=version,
+        description=config.description,
+        authors=config.authors,
+        license=config.license,
+        links=describing.links(config.links),
+        reference=f"oci://{registry.repository}@{digest}",
+        tags=tags,
+        digest=config.digest,
+        size=sum(max(0, min(layer.size, _MOST_BYTES)) for layer in manifest.layers if layer.media_type != CARD),
+        image=(image.pinned or image.reference) if image else None,
+        python=str(config.python["version"]) if config.python and "version" in config.python else None,
+        platforms=describing.platforms(image=image is not None, python=config.python is not None),
+        accelerator=describing.accelerator(tasks),
+        tasks=tasks,
+        signatures=_signatures(registry, digest, keys),
+    )
+
+
+def _card(registry: Registry, manifest: Manifest) -> str | None:
+    layer = next((layer for layer in manifest.layers if layer.media_type == CARD), None)
+    if layer is None or layer.size > CARD_BYTES:
+        return None
+    return registry.blob(layer).decode("utf-8-sig", "replace")
+
+
+def _signatures(registry: Registry, digest: str, keys: Keys) -> tuple[Signature, ...]:
+    """Whether it is signed, and by which of the keys."""
+    try:
+        _, content = registry.manifest(signing.tag_of(digest))
+        found = signing.read(content, registry.blob)
+    except (MissingInput, Damaged):  # none, or none that anybody could verify
+        return ()
+    names: dict[str | None, Signature] = {}
+    by_name = dict(keys)
+    for each in found:
+        if signing.signed_digest(each) != digest:
+            continue
+        name = signing.verified_by(each, digest, keys)
+        key = by_name[name].fingerprint if name is not None else None
+        names.setdefault(name, Signature(key=key, name=name))
+    return tuple(sorted(names.values(), key=lambda each: (each.name is None, each.name or "")))
+
+
+def _told_apart(found: list[Described], report: Callable[[str], None]) -> tuple[Described, ...]:
+    """One cube for each version: the one whose tag is the version, else the one with the last tag."""
+    best: dict[tuple[str, str | None], Described] = {}
+    for each in sorted(found, key=lambda each: (each.entry.version in each.entry.tags, each.entry.tags, each.source)):
+        key = (each.entry.name, each.entry.version)
+        if key in best:
+            report(f"`{best[key].source}` is left out: it says that it is the same version as `{each.source}`")
+        best[key] = each
+    return tuple(best.values())

@@ -1,0 +1,216 @@
+"""The policy: what it admits, and what is said of a file that cannot be followed to the letter."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mlcube import oci
+from mlcube.errors import InvalidFile, MissingInput, Untrusted
+from mlcube.source import Document
+from mlcube.trust import in_force
+from mlcube.trust.keys import PrivateKey
+from mlcube.trust.patterns import matches, registry_matches
+from mlcube.trust.policy import Subject, admit
+from mlcube.trust.policy_file import Policy, parse_policy, read_policy
+from mlcube.trust.signing import Signature, sign
+
+DIGEST = oci.digest_of(b"a manifest")
+LAB = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
+CLINIC = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
+
+POLICY = """\
+keys:
+  lab: lab.pub
+  clinic: clinic.pub
+rules:
+  - registries: [registry.lab.example]
+    allow: signed
+    keys: [lab]
+  - zoos: [clinic]
+    names: ["med/*"]
+    allow: signed
+  - registries: ["open.example/public/**"]
+    allow: always
+  - kinds: [bundle]
+    allow: signed
+    keys: [clinic]
+  - kinds: [path]
+    names: ["/srv/cubes/**"]
+    allow: always
+"""
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    return policy_of(POLICY, tmp_path)
+
+
+def policy_of(text: str, folder: Path) -> Policy:
+    (folder / "lab.pub").write_text(LAB.public.pem)
+    (folder / "clinic.pub").write_text(CLINIC.public.pem)
+    return parse_policy(Document.from_yaml(text, "trust.yaml"), str(folder / "trust.yaml"))
+
+
+def oci_subject(repository: str) -> Subject:
+    return Subject(kind="oci", name=repository.partition("/")[2], repository=repository, digest=DIGEST)
+
+
+def signed(*keys: PrivateKey) -> list[Signature]:
+    return [sign(key, "registry.lab.example/digits", DIGEST) for key in keys]
+
+
+def test_the_key_of_the_rule_must_have_signed(policy: Policy) -> None:
+    subject = oci_subject("registry.lab.example/digits")
+    admission = admit(subject, lambda: signed(CLINIC, LAB), policy=policy)
+    assert (admission.signed, admission.key, admission.digest) == (True, "lab", DIGEST)
+    with pytest.raises(Untrusted, match="signed, but by none of these keys, and the rule at .*:5 asks .* `lab`"):
+        admit(subject, lambda: signed(CLINIC), policy=policy)
+    with pytest.raises(Untrusted, match="is not signed, and the rule at .*trust.yaml:5 asks") as caught:
+        admit(subject, lambda: (), policy=policy)
+    assert DIGEST in str(caught.value)
+
+
+def test_signatures_are_only_fetched_where_they_are_asked_for(policy: Policy) -> None:
+    def never() -> list[Signature]:
+        raise AssertionError
+
+    assert not admit(oci_subject("open.example/public/a/b"), never, policy=policy).signed
+    with pytest.raises(Untrusted, match="is forbidden by the default of"):
+        admit(oci_subject("open.example/private/b"), never, policy=policy)
+
+
+def test_a_zoo_is_known_by_its_name_and_what_it_leads_to_by_its_registry(policy: Policy) -> None:
+    def found(zoo: str, name: str, repository: str) -> Subject:
+        return Subject(kind="zoo", name=name, repository=repository, digest=DIGEST, zoo=zoo)
+
+    assert admit(found("clinic", "med/a", "x.example/y"), lambda: signed(CLINIC), policy=policy).signed
+    assert admit(found("any", "a", "registry.lab.example/y"), lambda: signed(LAB), policy=policy).signed
+    for subject in (found("clinic", "other", "x.example/y"), found("other", "med/a", "x.example/y")):
+        with pytest.raises(Untrusted, match="forbidden"):
+            admit(subject, lambda: signed(CLINIC), policy=policy)
+
+
+def test_a_bundle_does_not_choose_its_rule(policy: Policy) -> None:
+    """What it says of its origin is its own word."""
+    subject = Subject(kind="bundle", name="/tmp/a.cube", repository="open.example/public/x", digest=DIGEST)
+    with pytest.raises(Untrusted, match="not signed"):
+        admit(subject, lambda: (), policy=policy)
+    assert admit(subject, lambda: signed(CLINIC), policy=policy).key == "clinic"
+
+
+def test_paths_and_addresses_carry_no_signatures(policy: Policy, tmp_path: Path) -> None:
+    assert admit(Subject(kind="path", name="/srv/cubes/a/b"), policy=policy).digest is None
+    for subject in (Subject(kind="path", name="/home/me/cube"), Subject(kind="git", name="https://h/r.git")):
+        with pytest.raises(Untrusted, match="forbidden"):
+            admit(subject, policy=policy)
+    everything = policy_of("keys: {lab: lab.pub}\ndefault: signed\n", tmp_path)
+    with pytest.raises(Untrusted, match="which a cube of kind `archive` cannot carry"):
+        admit(Subject(kind="archive", name="https://h/a.tar"), policy=everything)
+
+
+def test_without_a_file_everything_may_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not in_force()
+    assert admit(Subject(kind="git", name="https://h/r.git")).policy is None
+    monkeypatch.setenv("CUBE_TRUST", str(tmp_path / "none.yaml"))
+    assert in_force()
+    with pytest.raises(MissingInput, match="there is no file"):
+        admit(Subject(kind="git", name="https://h/r.git"))
+
+
+def test_a_file_that_says_nothing_allows_nothing(home: Path) -> None:
+    (home / "trust.yaml").write_text("")
+    assert read_policy().default == "never"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CUBE_CONFIG_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_keys_are_files_beside_the_policy_or_stand_in_it(tmp_path: Path) -> None:
+    inline = "".join(f"    {line}\n" for line in LAB.public.pem.splitlines())
+    policy = policy_of(f"keys:\n  lab: |\n{inline}  clinic: ./clinic.pub\n", tmp_path)
+    assert {name: key.fingerprint for name, key in policy.keys.items()} == {
+        "lab": LAB.public.fingerprint,
+        "clinic": CLINIC.public.fingerprint,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ruels: []", ["trust.yaml:1:1: error: unknown key `ruels`", "did you mean `rules`?"]),
+        ("rules: {}", ["`rules` must be a list"]),
+        ("rules: [{kinds: [path]}]", ["trust.yaml:1:9", "`rules[0]` needs a key `allow`"]),
+        ("rules: [{allow: maybe}]", ["trust.yaml:1:17", "must be one of `always`, `never`, `signed`, not `maybe`"]),
+        ("rules: [{allow: yes}]", ["not `yes`"]),
+        ("rules: [{allow: always, kind: [path]}]", ["unknown key `kind`", "did you mean `kinds`?"]),
+        ("rules: [{allow: never, kinds: [paht]}]", ["trust.yaml:1:32", "not `paht`"]),
+        ("rules: [{allow: never, registries: open.example}]", ["`rules[0].registries` must be a list"]),
+        ("rules: [{allow: never, names: []}]", ["`names` is empty, so nothing matches"]),
+        ("rules: [{allow: signed}]", ["trust.yaml:1:17", "`signed` needs a key"]),
+        ("keys: {a: lab.pub}\nrules: [{allow: signed, keys: [b]}]", ["trust.yaml:2:32", "no key is named `b`"]),
+        ("keys: {a: lab.pub}\nrules: [{allow: always, keys: [a]}]", ["`allow: always` asks no key"]),
+        ("keys: {a: lab.pub}\nrules: [{allow: signed, kinds: [oci, git]}]", ["kind `git` carries no signature"]),
+        ("default: signed", ["`signed` needs a key"]),
+        ("default: 5", ["`default` must be"]),
+        ("keys: [lab.pub]", ["`keys` must be a mapping"]),
+        ("keys: {a: none.pub}", ["trust.yaml:1:11", "there is no file"]),
+        ("keys: {a: trust.yaml}", ["trust.yaml:1:11", "is no public key"]),
+        ("keys: {a: '-----BEGIN CERTIFICATE-----'}", ["the key `a` is a certificate"]),
+        ("keys: {a: x, a: y}", ["`a`"]),
+        ("[]", ["the file must be a mapping"]),
+        ("a: [" * 5000, ["nested"]),
+        ("a: \0", ["trust.yaml:1"]),
+    ],
+)
+def test_every_mistake_has_its_place(text: str, told: list[str], tmp_path: Path) -> None:
+    (tmp_path / "trust.yaml").write_text(text)
+    with pytest.raises(InvalidFile) as caught:
+        policy_of(text, tmp_path)
+    for words in told:
+        assert words in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile) as caught:
+        policy_of("ruels: []\ndefault: maybe\nkeys: 5\n", tmp_path)
+    assert len(caught.value.problems) == 3
+    assert all(problem.severity == "error" for problem in caught.value.problems)
+
+
+def test_a_signature_over_another_digest_is_none(policy: Policy) -> None:
+    other = sign(LAB, "registry.lab.example/digits", oci.digest_of(b"another"))
+    broken = Signature(other.payload, base64.b64encode(b"0").decode())
+    with pytest.raises(Untrusted, match="by none of these keys"):
+        admit(oci_subject("registry.lab.example/digits"), lambda: (other, broken), policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("digits", "digits", True),
+        ("digits*", "digits-2", True),
+        ("digits*", "digits/evil", False),
+        ("med/**", "med/a/b", True),
+        ("med/**", "medical/a", False),
+        ("a.b", "aXb", False),
+        ("?", "/", False),
+        ("[ab]", "a", False),
+        ("x*", "x\ny", True),
+        ("digits", "digits\n", False),
+    ],
+)
+def test_patterns(pattern: str, name: str, expected: bool) -> None:
+    assert matches(pattern, name) is expected
+
+
+def test_a_host_is_all_of_it_and_nothing_else() -> None:
+    assert registry_matches("r.example", "r.example/a/b")
+    assert registry_matches("*.example", "r.example/a")
+    assert not registry_matches("r.example", "r.example:5000/a")
+    assert not registry_matches("r.example", "r.example.evil/a")
+    assert not registry_matches("r.example/a", "r.example/ab")
