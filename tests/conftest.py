@@ -93,6 +93,8 @@ def absence(engine: str) -> str | None:
             return None if reached else "no SSH server of tests/engines/sshd.sh answers"
         case "sandbox":
             return _absence_of_sandbox()
+        case "skopeo":
+            return None if _succeeds("skopeo", "--version") else "skopeo is not installed"
         case "singularity":
             return _absence_of_singularity()
         case _:

@@ -116,9 +116,15 @@ _LEAST_PART = 1 << 16
 
 
 def _verify(path: str, as_json: bool) -> int:
+    from mlcube.bundling.parts import Input
     from mlcube.bundling.verifying import verify
+    from mlcube.cli.meter import Meter
+    from mlcube.signals import catching
 
-    found = verify(path)
+    with Input(path) as source:
+        size = source.size
+    with catching() as signals, Meter("verified", size) as meter:
+        found = verify(path, progress=meter.advance, check=signals.check)
     if as_json:
         console.document(found)
         return 0
@@ -149,7 +155,10 @@ def _join(names: list[str], output: str, size: int | None, as_json: bool) -> int
 
     if not names:
         raise UsageError("`join` needs bundles", hint="cube bundle join model.cube.001 -o model.cube")
-    written = join(names, output, part_size=size)
+    from mlcube.signals import catching
+
+    with catching() as signals:
+        written = join(names, output, part_size=size, check=signals.check)
     if as_json:
         console.document({"files": written})
     else:
