@@ -97,6 +97,8 @@ def absence(engine: str) -> str | None:
             return None if _succeeds("skopeo", "--version") else "skopeo is not installed"
         case "singularity":
             return _absence_of_singularity()
+        case "chromium":
+            return None if _succeeds("chromedriver", "--version") else "Chromium and its driver are not installed"
         case _:
             return f"no test knows how to ask for `{engine}`"
 

@@ -58,12 +58,13 @@ def _of_published(named: Named, cube: Cube) -> Source:
     from mlcube.trust.signing import tag_of
 
     obtained = named.obtained
-    config, digest, repository = obtained.config, obtained.digest, obtained.reference.repository
+    config, digest, repository = obtained.config, obtained.digest, obtained.repository
     name = f"{config.name}:{config.version or obtained.reference.tag or 'latest'}"
     pinned = config.image.pinned if config.image else None
     store = Store()
     if repository is None or offline():
-        return Source(cube=cube, artifact=published.cube(store, digest, name), pinned=pinned)
+        signed = published.signatures(digest)
+        return Source(cube=cube, artifact=published.cube(store, digest, name), referrers=signed, pinned=pinned)
     with Registry(Repository.parse(repository), report=console.note) as registry:
         artifact = published.cube(store, digest, name, registry)
         told = published.referrers(registry, digest, tag_of(digest))

@@ -1,8 +1,7 @@
 """`cube sign`: a signature for what is published already."""
 
 from collections.abc import Callable
-from importlib import import_module
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
@@ -16,6 +15,9 @@ from mlcube.trust.key_files import read_private
 from mlcube.trust.keys import PrivateKey
 from mlcube.trust.registries import publish, published
 from mlcube.trust.signing import sign, verified_by
+
+if TYPE_CHECKING:
+    from mlcube.zoo import Found
 
 __all__ = ["command", "in_registry", "key_of", "signing"]
 
@@ -63,13 +65,15 @@ def signing(key: PrivateKey) -> Callable[[Registry, Descriptor], None]:
     return put
 
 
-def in_registry(reference: Reference) -> tuple[Reference, str | None]:
-    """Where the cube lies in a registry, and the zoo that said so. Raises UsageError for what lies in none."""
+def in_registry(reference: Reference) -> "tuple[Reference, Found | None]":
+    """Where the cube lies in a registry, and what a zoo said of it. Raises UsageError for what lies in none."""
     if reference.kind == "oci":
         return reference, None
     if reference.kind == "zoo":
-        there = import_module("mlcube.zoo").find(reference.name or "", reference.version)
-        return parse(there.reference), there.zoo
+        from mlcube.zoo import find
+
+        found = find(reference.name or "", reference.version, report=console.note)
+        return parse(found.reference), found
     raise UsageError(
         f"`{reference.text}` is {reference.described}, and only what lies in a registry carries signatures",
         hint="cube publish . oci://host/name:tag --sign --key FILE",

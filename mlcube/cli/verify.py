@@ -71,16 +71,16 @@ def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admissio
     from mlcube.registry import Registry, Repository
     from mlcube.trust.registries import published
 
-    there, zoo = in_registry(reference)
+    there, found = in_registry(reference)
     where = Repository.parse(there.repository or "")
     with Registry(where, report=console.note) as registry:
         descriptor, _ = registry.manifest(there.digest or there.tag or "latest")
         subject = Subject(
             kind=reference.kind,
-            name=reference.name or where.name,
+            name=found.name if found else where.name,
             repository=str(where),
             digest=descriptor.digest,
-            zoo=zoo,
+            zoo=found.zoo if found else None,
         )
         return subject, admit(subject, lambda: published(registry, descriptor.digest), policy=policy)
 

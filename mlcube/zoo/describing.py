@@ -9,12 +9,12 @@ import msgspec
 
 from mlcube.zoo.entries import Entry, Task, TaskKind
 
-__all__ = ["PLATFORMS", "accelerator", "kind_of", "latest", "links", "platforms", "safe_link", "task"]
+__all__ = ["KINDS", "PLATFORMS", "accelerator", "kind_of", "latest", "links", "platforms", "safe_link", "task"]
 
 PLATFORMS = ("docker", "podman", "singularity", "sandbox", "local", "kubernetes", "slurm", "ssh")
 """The order in which a page shows them."""
 
-_KINDS: dict[TaskKind, tuple[str, ...]] = {
+KINDS: dict[TaskKind, tuple[str, ...]] = {
     "prepare": ("prepare", "preprocess", "preprocessing", "download", "data", "dataset", "setup", "extract", "split"),
     "train": ("train", "training", "fit", "finetune", "tune", "pretrain", "learn"),
     "evaluate": ("evaluate", "evaluation", "eval", "test", "validate", "validation", "measure", "score", "benchmark"),
@@ -22,7 +22,8 @@ _KINDS: dict[TaskKind, tuple[str, ...]] = {
               "translate", "embed", "serve", "sample"),
     "export": ("export", "convert", "quantize", "compile", "package"),
 }  # fmt: skip
-_KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
+"""The words of tasks' names that tell their kind."""
+_KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 _WORDS = re.compile(r"[a-z]+")
 
 

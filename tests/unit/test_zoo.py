@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -21,6 +22,7 @@ from mlcube.zoo.pages import page_name
 from mlcube.zoo.sources import gather
 from mlcube.zoo.versions import matching, order
 
+ROOT = Path(__file__).resolve().parents[2]
 EVIL = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 CUBE = """\
@@ -71,6 +73,15 @@ def test_the_index_says_what_the_cube_is(tmp_path: Path) -> None:
     assert entry.reference is None
     assert entry.size > 0
     assert (tmp_path / "site" / (entry.page or "")).is_file()
+
+
+def test_the_index_is_as_its_schema_says(tmp_path: Path) -> None:
+    schema = json.loads((ROOT / "schemas/zoo.schema.json").read_text())
+    build(gather([str(ROOT / "examples")]), str(tmp_path / "site"))
+    index = json.loads((tmp_path / "site/index.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(index)
+    index["cubes"][0]["tasks"] = 5
+    assert not jsonschema.Draft202012Validator(schema).is_valid(index)
 
 
 def test_the_same_cubes_give_the_same_bytes(tmp_path: Path) -> None:
