@@ -447,3 +447,69 @@ def test_the_policy_is_shown(machine: Path, site: Site) -> None:
     assert "else  never" in done.stdout
     shown = json.loads(cube("verify", "--json", home=machine).stdout)
     assert shown["rules"] == [{"line": 3, "registries": [site.address], "allow": "signed"}]
+
+
+def test_a_zoo_that_leads_elsewhere_leads_nowhere(site: Site, machine: Path) -> None:
+    """The index of a zoo is nobody's promise: what it names must be signed all the same."""
+    done = cube("zoo", "build", site.signed, "-o", "pages", home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(site.home / "pages", machine / "zoo")
+    (machine / "config/trust.yaml").write_text(
+        "keys: {lab: lab.pub}\nrules:\n  - {zoos: [near], names: ['hel*'], allow: signed}\n"
+    )
+    done = cube("zoo", "add", "near", str(machine / "zoo"), home=machine)
+    assert done.returncode == 0, done.stderr
+    for words in (("pull", "hello"), ("verify", "hello")):
+        done = cube(*words, home=machine)
+        assert done.returncode == 0, done.stderr
+    index = machine / "zoo/index.json"
+    index.write_text(index.read_text().replace(site.digest, site.unsigned))
+    refused(cube("pull", "hello", home=machine), 78, f"@{site.unsigned}` is not signed")
+    index.write_text(index.read_text().replace("hello", "other"))
+    refused(cube("pull", "other", home=machine), 78, "is forbidden by the default")
+
+
+def test_the_passphrase_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+    status, shown = at_terminal(tmp_path, ("key", "create", "typed"), [PASSPHRASE, PASSPHRASE])
+    assert status == 0, shown
+    assert shown.count("passphrase for typed.key:") == 1
+    assert PASSPHRASE not in shown
+    done = cube("key", "show", "--key", "typed.key", home=tmp_path)
+    assert done.stdout == (tmp_path / "typed.pub").read_text()
+    status, shown = at_terminal(tmp_path, ("key", "create", "second"), [PASSPHRASE, "another"])
+    assert status == 2, shown
+    assert "the two passphrases differ" in shown
+    assert not (tmp_path / "second.key").exists()
+
+
+def at_terminal(home: Path, words: tuple[str, ...], answers: list[str]) -> tuple[int, str]:
+    """`cube` at a terminal of its own, at which each question gets the next answer."""
+    environment = {**os.environ, "HOME": str(home)}
+    environment.pop("CUBE_KEY_PASSWORD", None)
+    argv = [sys.executable, "-c", AT_TERMINAL, json.dumps(answers), sys.executable, "-m", "mlcube", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=home, timeout=60)
+    return done.returncode, done.stdout
+
+
+AT_TERMINAL = """\
+import json, os, pty, sys
+answers = json.loads(sys.argv[1])
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+shown = asked = b""
+while True:
+    try:
+        chunk = os.read(terminal, 1024)
+    except OSError:
+        break
+    if not chunk:
+        break
+    shown, asked = shown + chunk, asked + chunk
+    if asked.endswith(b": ") and answers:
+        os.write(terminal, answers.pop(0).encode() + b"\\n")
+        asked = b""
+sys.stdout.buffer.write(shown)
+sys.stdout.flush()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
