@@ -417,7 +417,7 @@ def test_flipped_bits_of_a_bundle_are_seen(number: int, site: Site, machine: Pat
         (("sign", "{signed}", "--key", "lab.key"), 1, "the passphrase does not open `lab.key`"),
         (("sign", "{signed}", "--key", "none.key"), 66, "the key `none.key` cannot be read"),
         (("sign", "{signed}", "--key", "lab.pub"), 1, "`lab.pub` is a public key"),
-        (("sign", "./hello", "--key", "lab.key"), 2, "only what lies in a registry carries signatures"),
+        (("sign", "./hello", "--key", "lab.key"), 2, "only bundles and what lies in a registry carry signatures"),
         (("sign", "oci://{address}/signed:none", "--key", "lab.key"), 1, "the passphrase does not open"),
         (("verify", "{signed}", "--key", "lab.key"), 1, "`lab.key` is a private key"),
         (("verify", "{signed}", "--key", "none"), 66, "there is no file `none`"),
@@ -513,3 +513,36 @@ sys.stdout.buffer.write(shown)
 sys.stdout.flush()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+
+
+def test_a_whole_bundle_is_signed_by_a_file_beside_it(site: Site, machine: Path) -> None:
+    """Also what no signature of the cube covers, as wheels."""
+    words = ("bundle", "create", "hello", "-o", "whole.cube", "--without-tool", "--platform=local")
+    done = cube(*words, home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(site.home / "whole.cube", machine)
+    (machine / "config/trust.yaml").write_text("keys: {lab: lab.pub}\ndefault: signed\n")
+    run = ("run", "whole.cube", "--task=hi", "--platform=local")
+    refused(cube(*run, home=machine), 78, "is not signed")
+    signature = machine / "whole.cube.sig"
+    done = cube("sign", "whole.cube", "--key", "other.key", home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(site.home / "whole.cube.sig", signature)
+    refused(cube(*run, home=machine), 78, "is not signed")
+    done = cube("sign", "whole.cube", "--key", "lab.key", home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(site.home / "whole.cube.sig", signature)
+    done = cube("verify", "./whole.cube", home=machine)
+    assert ", with everything in the bundle, is signed by lab" in done.stdout, done.stdout + done.stderr
+    done = cube(*run, home=machine)
+    assert done.returncode == 0, done.stderr
+    for content in (b"", b"[" * 100_000, b"\xff", b"[]", b'[{"payload":"%%","signature":5}]'):
+        signature.write_bytes(content)
+        refused(cube("verify", "./whole.cube", home=machine), 78, "is not signed")
+    words = ("bundle", "create", "hello", "-o", "changed.cube", "--without-tool", "--platform=local", "--with-data")
+    (site.home / "hello/extra").write_text("extra")
+    done = cube(*words, home=site.home)
+    (site.home / "hello/extra").unlink()
+    shutil.copy(site.home / "changed.cube", machine / "whole.cube")
+    shutil.copy(site.home / "whole.cube.sig", signature)
+    refused(cube(*run, home=machine), 78, "is not signed")
