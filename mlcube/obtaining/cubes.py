@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlcube import references
 from mlcube.artifact import CubeConfig
+from mlcube.errors import MissingInput
 from mlcube.references import Reference
 
 if TYPE_CHECKING:
@@ -118,9 +118,13 @@ def _published(
 
 
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
+    from mlcube.zoo import find
+
     name = reference.name or ""
-    find = import_module("mlcube.zoo").find
-    found = find(name, reference.version)
+    try:
+        found = find(name, reference.version, report=asking.report)
+    except MissingInput as error:
+        raise MissingInput(f"there is no cube at `{reference.text}`, and {error.args[0]}", hint=error.hint) from None
     there = references.parse(found.reference)
     obtained = _published(there, asking, digest, name=name, zoo=found.zoo)
     return msgspec.structs.replace(obtained, reference=reference, zoo=found.zoo)

@@ -26,7 +26,7 @@ def decode(content: bytes, kind: type[T], what: str) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise Unreachable(f"{what} is not as it must be: {lowered(str(error))[:_LONGEST_WORDS]}") from None
+        raise Unreachable(f"{what} is not as it must be: {_plain(str(error))}") from None
 
 
 def read(answer: "Answer", limit: int, what: str) -> bytes:
@@ -64,7 +64,7 @@ def words(answer: "Answer") -> str:
         AttributeError,
     ):
         return ""
-    return escaped(lowered(" ".join(text.split())), lines=False)[:_LONGEST_WORDS]
+    return escaped(_plain(text), lines=False)
 
 
 def passing(answer: "Answer", host: str) -> Passing | None:
@@ -89,6 +89,12 @@ def failure(answer: "Answer", host: str, what: str) -> CubeError:
             f"{what}: `{host}` does not have it (404{said})", hint="check the name, the tag and the login"
         )
     return Unreachable(f"{what}: `{host}` answers {status}{said}")
+
+
+def _plain(text: str) -> str:
+    """Somebody else's sentence in our style, on one line."""
+    text = " ".join(text.split())[:_LONGEST_WORDS]
+    return text if text[1:2].isupper() else lowered(text)
 
 
 def _said(answer: "Answer") -> str:

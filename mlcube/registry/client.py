@@ -49,7 +49,8 @@ class Registry:
     """A repository of a registry. Thread-safe; used as a context it closes its connections.
 
     Raises Denied, MissingInput, Damaged, and Unreachable when the registry does not answer, not as it must, or may not
-    be asked. `check` is called often, and may raise; `report` is told, once, when a fault is waited for.
+    be asked. `check` is called often, and may raise; `report` is told, once, when a fault is waited for. Both, and
+    every `progress`, are called in the thread of the transfer.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Registry:
         self._exchange = Exchange(repository, (scope,), limits or Limits.from_environment(), check, report)
         self._scopes = (scope,)
         self._uploads: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._attaching = threading.Lock()
 
     def __enter__(self) -> "Registry":
         return self
@@ -169,7 +171,8 @@ class Registry:
 
     def attach(self, manifest: bytes) -> str:
         """Put a manifest that refers to another by its `subject`. Its digest."""
-        return attach(self, self._put, manifest)
+        with self._attaching:
+            return attach(self, self._put, manifest)
 
     def tags(self) -> tuple[str, ...]:
         """All tags of the repository."""
@@ -183,7 +186,10 @@ class Registry:
             page = decode(content, _Tags, what)
             next_page = following(answer)
             url = self._exchange.checked(url, next_page, what) if next_page else None
+            known = len(found)
             found.update(dict.fromkeys(page.tags or ()))
+            if len(found) == known:
+                break  # a page without anything new leads nowhere
         return tuple(found)
 
     def _put(self, content: bytes, media_type: str, reference: str) -> tuple[str, str]:

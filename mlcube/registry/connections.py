@@ -32,7 +32,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, url: SplitResult, proxy: Proxy | None, owner: "Connections") -> None:
         port = url.port or (443 if url.scheme == "https" else 80)
         super().__init__(url.hostname or "", port)
-        self._tls, self._proxy, self._owner = url.scheme == "https", proxy, owner
+        self._tls, self._proxy, self._owner, self._name = url.scheme == "https", proxy, owner, url.netloc
         self.stream: Stream | None = None
         self.through = proxy if proxy and not self._tls else None
         """The proxy that is told whole addresses."""
@@ -50,7 +50,7 @@ class _Connection(http.client.HTTPConnection):
         except BaseException:
             connected.close()
             raise
-        self.stream = Stream(connected, limits, self.host, self._owner.check)
+        self.stream = Stream(connected, limits, self._name, self._owner.check)
         self.sock = self.stream
 
 

@@ -25,7 +25,8 @@ _BEGINNINGS = 5
 """How often a blob is fetched from its beginning, at the most."""
 _PART = re.compile(r"bytes\s+([0-9]{1,18})-[0-9]+/", re.IGNORECASE)
 _WHOLE = re.compile(r"bytes\s+\*/([0-9]{1,18})", re.IGNORECASE)
-_EVER = 1e9
+_WAIT_SECONDS = 3600.0
+"""How long another process that fetches the same is waited for."""
 
 
 def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Callable[[int], None]) -> None:
@@ -33,12 +34,17 @@ def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Ca
     part = f"{path}.part"
     try:
         # Whoever fetches the same blob at the same time waits, and finds it there.
-        with locks.exclusive(f"{path}.lock", wait_seconds=_EVER, waiting=exchange.report, pause=exchange.pause):
+        with locks.exclusive(f"{path}.lock", wait_seconds=_WAIT_SECONDS, waiting=exchange.report, pause=exchange.pause):
             if _is_there(exchange, descriptor, path):
                 progress(descriptor.size)
                 return
-            with open(part, "a+b", buffering=0) as file:
-                _Download(exchange, descriptor, file, progress).run()
+            try:
+                with open(part, "a+b", buffering=0) as file:
+                    _Download(exchange, descriptor, file, progress).run()
+            except BaseException:
+                if os.path.getsize(part) == 0:  # nothing to continue
+                    os.unlink(part)
+                raise
             os.replace(part, path)
     except Damaged:
         with suppress(OSError):
@@ -105,9 +111,7 @@ class _Download:
             try:
                 self._attempt(patience)
             except Passing as fault:
-                if self._got > before:
-                    patience.progressed()
-                patience.wait(fault, self._what)
+                patience.wait(fault, self._what, self._got - before)
 
     def _is_right(self) -> bool:
         return f"sha256:{self._hash.hexdigest()}" == self._descriptor.digest

@@ -48,6 +48,8 @@ class Exchange:
         self._connections = Connections(limits, self.check, f"cube/{__version__}")
         self._authentication = Authentication(repository.host, repository.name, self._ask)
         self._said = False
+        self._spoke = False
+        """Whether the registry has answered as one that is spoken to rightly."""
 
     @property
     def host(self) -> str:
@@ -149,14 +151,13 @@ class Exchange:
         for _ in range(_MOST_REDIRECTS + 1):
             answer = self._authorised(method, url, what, dict(headers or {}), content, scopes, wait)
             if answer.status == 400 and self._wants_tls(answer, url):
-                answer.close()
                 url = f"https{url[4:]}"
                 continue
+            self._spoke = True
             if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return answer
-            target = self.checked(url, answer.header("Location"), what)
-            answer.close()
-            url = target
+            with answer:
+                url = self.checked(url, answer.header("Location"), what)
         raise Unreachable(f"{what}: `{self.host}` redirects more than {_MOST_REDIRECTS} times")
 
     def checked(self, url: str, location: str, what: str) -> str:
@@ -190,10 +191,14 @@ class Exchange:
 
     def _wants_tls(self, answer: Answer, url: str) -> bool:
         """Whether a registry that may be spoken to without TLS has TLS all the same."""
-        if not url.startswith("http:") or not self._own(url):
+        if self._spoke or not url.startswith("http:") or not self._own(url):
             return False
+        answer.close()
         try:
-            refused = b"HTTPS" in read(answer, _REFUSAL_BYTES, "")
+            with self._connections.send(
+                "GET", f"http://{urlsplit(url).netloc}/v2/", {}, None, self.limits.answer_seconds
+            ) as found:
+                refused = found.status == 400 and b"HTTPS" in read(found, _REFUSAL_BYTES, "")
         except (Passing, Unreachable):
             return False
         if refused:

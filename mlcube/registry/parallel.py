@@ -61,6 +61,13 @@ def in_parallel(jobs: Sequence[Callable[[], T]], *, workers: int = 4, check: Cal
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
     for thread in threads:
         thread.start()
+    _await(threads, stop, check)
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(jobs))]
+
+
+def _await(threads: Sequence[threading.Thread], stop: threading.Event, check: Callable[[], None]) -> None:
     try:
         for thread in threads:
             while thread.is_alive():
@@ -71,6 +78,3 @@ def in_parallel(jobs: Sequence[Callable[[], T]], *, workers: int = 4, check: Cal
         for thread in threads:  # what they hold is let go of first
             thread.join(_STOP_SECONDS)
         raise
-    if errors:
-        raise errors[0]
-    return [results[number] for number in range(len(jobs))]

@@ -12,11 +12,11 @@ _LONGEST_PAUSE = 10.0
 
 
 class Passing(Exception):
-    """A fault that may pass. `after`: how many seconds the registry wants to be left alone."""
+    """A fault that may pass. `after`: how many seconds the registry wants to be left alone; `slow`: it dribbles."""
 
-    def __init__(self, reason: str, after: float | None = None) -> None:
+    def __init__(self, reason: str, after: float | None = None, *, slow: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.after = reason, after
+        self.reason, self.after, self.slow = reason, after, slow
 
 
 class Patience:
@@ -26,15 +26,19 @@ class Patience:
         self, limits: Limits, host: str, pause: Callable[[float], None], report: Callable[[str], None]
     ) -> None:
         self._limits, self._host, self._sleep, self._report = limits, host, pause, report
-        self.progressed()
+        self._renew()
 
-    def progressed(self) -> None:
-        """Something came of it: the patience is whole again."""
+    def _renew(self) -> None:
         self._since: float | None = None
         self._pause = self._limits.first_pause_seconds
 
-    def wait(self, fault: Passing, what: str) -> None:
-        """Pause before asking again. Raises Unreachable when the patience is at its end."""
+    def wait(self, fault: Passing, what: str, moved: int = 0) -> None:
+        """Pause before asking again. Raises Unreachable when the patience is at its end.
+
+        If enough bytes were `moved` before the fault, the patience is whole again.
+        """
+        if moved > self._limits.pace_bytes and not fault.slow:
+            self._renew()
         now = time.monotonic()
         if self._since is None:
             self._since = now

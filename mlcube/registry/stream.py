@@ -123,7 +123,8 @@ class Stream:
             now = time.monotonic()
             if self._end is None and now - began >= self._limits.answer_seconds:
                 raise Passing(
-                    f"`{self._host}` was silent for {self._limits.answer_seconds:g} seconds (`CUBE_REGISTRY_TIMEOUT`)"
+                    f"`{self._host}` was silent for {self._limits.answer_seconds:g} seconds (`CUBE_REGISTRY_TIMEOUT`)",
+                    slow=True,
                 )
 
     def _count(self, count: int) -> None:
@@ -132,7 +133,8 @@ class Stream:
         if self._end is not None:
             if now >= self._end:
                 raise Passing(
-                    f"`{self._host}` gave no answer within {self._seconds:g} seconds (`CUBE_REGISTRY_TIMEOUT`)"
+                    f"`{self._host}` gave no answer within {self._seconds:g} seconds (`CUBE_REGISTRY_TIMEOUT`)",
+                    slow=True,
                 )
             return
         self._moved += count
@@ -143,7 +145,8 @@ class Stream:
         if pace < self._limits.pace_bytes:
             raise Passing(
                 f"`{self._host}` moved {pace:.0f} bytes a second over {passed:.1f} seconds,"
-                f" less than the {self._limits.pace_bytes:g} of `CUBE_REGISTRY_PACE`"
+                f" less than the {self._limits.pace_bytes:g} of `CUBE_REGISTRY_PACE`",
+                slow=True,
             )
         self._moved, self._began = 0, now
 

@@ -84,9 +84,7 @@ class _Upload:
                 return self._sent
             except Passing as fault:
                 unsure = True
-                if self._sent > before:
-                    patience.progressed()
-                patience.wait(fault, self._what)
+                patience.wait(fault, self._what, self._sent - before)
             except BaseException:
                 if self._url is not None:
                     cancel(self._exchange, self._url, self._what)
