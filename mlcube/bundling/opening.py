@@ -169,7 +169,8 @@ class _Providing:
         found = self.bundle.entries(artifacts.WHEELS)
         if not found:
             return Provided()
-        self._covered(found[0], "wheels")
+        if self.bundle.manifest(found[0].digest).layers:
+            self._covered(found[0], "wheels")
         folder = os.path.join(self.folder, "wheels")
         if not self.rehearsal:
             artifacts.extract(self.bundle, found[0], folder)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlcube.cli import console
-from mlcube.cli.arguments import Json, Overrides, Trust
+from mlcube.cli.arguments import Json, Trust
 from mlcube.errors import UsageError
 
 EXAMPLE = """\b
@@ -49,12 +49,11 @@ def command(
     without_tool: WithoutTool = False,
     split: Split = None,
     since: Since = None,
-    override: Overrides = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> int:
     """Create a bundle of a cube; verify, list and join bundles. `cube run FILE` runs the cube in one."""
-    options = (platform, sif, with_data, python_version, without_tool, since, override, trust)
+    options = (platform, sif, with_data, python_version, without_tool, since, trust)
     if action != "create" and any(options):
         raise UsageError(f"`{action}` takes only bundles{' and `-o`' if action == 'join' else ''}", hint=_HELP)
     if action in ("verify", "list"):
@@ -80,7 +79,6 @@ def command(
         tool=not without_tool,
         part_size=size,
         since=since,
-        overrides=tuple(override or ()),
         trust=trust,
     )
     return create(wanted, as_json)

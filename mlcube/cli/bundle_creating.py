@@ -37,13 +37,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     tool: bool = True
     part_size: int | None = None
     since: str | None = None
-    overrides: tuple[str, ...] = ()
     trust: bool = False
 
 
 def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
-    source = source_of(wanted.reference, wanted.overrides, with_data=wanted.with_data, trust=wanted.trust)
+    source = source_of(wanted.reference, with_data=wanted.with_data, trust=wanted.trust)
     scratch = os.path.join(directories.cache(), "scratch")
     os.makedirs(scratch, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=scratch) as folder:

@@ -110,8 +110,7 @@ def carried(docker_cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("bundle")
     sif = ("--sif",) if shutil.which("apptainer") else ()
     words = ("bundle", "create", str(docker_cube), "-o", "m.cube", "--with-data", "--without-tool", *sif)
-    home = {"HOME": str(folder), "CUBE_CACHE_DIR": str(folder / "cache")}
-    succeeds(*words, cwd=folder, **home)
+    succeeds(*words, cwd=folder, HOME=str(folder), CUBE_CACHE_DIR=str(folder / "cache"))
     (image,) = [
         line.split("'")[1] for line in (docker_cube / "mlcube.yaml").read_text().splitlines() if "image:" in line
     ]
@@ -271,20 +270,26 @@ def test_killed_at_any_moment_the_same_command_completes(small: Path, tmp_path: 
 
 
 @pytest.mark.engine("registry")
-def test_signatures_travel_and_the_policy_is_kept(small: Path, tmp_path: Path) -> None:
-    pytest.importorskip("cryptography")
+@pytest.mark.engine("docker")
+def test_signatures_travel_and_the_policy_is_kept(docker_cube: Path, carried: Path, tmp_path: Path) -> None:
     reference = f"oci://{REGISTRY}/cube-test/bundled-{uuid.uuid4().hex[:8]}:1.0"
-    key = {"CUBE_KEY_PASSWORD": "secret"}
-    succeeds("key", "create", "lab", cwd=tmp_path, **key)
-    succeeds("publish", str(small), reference, "--sign", "--key", "lab.key", cwd=tmp_path, **key)
+    succeeds("key", "create", "lab", cwd=tmp_path, CUBE_KEY_PASSWORD="secret")
+    publish = ("publish", str(docker_cube), reference, "--with-inputs", "--sign", "--key", "lab.key")
+    succeeds(*publish, cwd=tmp_path, CUBE_KEY_PASSWORD="secret")
     config = tmp_path / "home" / ".config" / "mlcube"
     config.mkdir(parents=True, exist_ok=True)
+    (config / "trust.yaml").write_text(f"keys: {{lab: '{tmp_path / 'lab.pub'}'}}\ndefault: signed\n")
     succeeds("bundle", "create", reference, "--without-tool", "-o", "signed.cube", cwd=tmp_path)
-    create(small, "unsigned.cube")
-    (config / "trust.yaml").write_text(f"keys:\n  lab: {tmp_path / 'lab.pub'}\ndefault: signed\n")
-    refused = cube("run", "unsigned.cube", cwd=tmp_path, CUBE_OFFLINE="1")
-    assert refused.returncode == 78, refused.stderr
-    assert "is not signed" in refused.stderr
+    listed = json.loads(succeeds("bundle", "list", "signed.cube", "--json", cwd=tmp_path))
+    roles = [entry["role"] for entry in listed["entries"]]
+    assert roles[0] == "cube"
+    assert roles.count("referrer") >= 3, "signature, bill of materials, record"
+    succeeds("verify", "signed.cube", cwd=tmp_path)
+    shutil.rmtree(tmp_path / "home" / ".cache")
+    succeeds("run", "signed.cube", "--offline", "--platform", "docker", "--workspace", "w", cwd=tmp_path)
+    unsigned = cube("run", str(carried), cwd=tmp_path)
+    assert unsigned.returncode == 78, unsigned.stderr
+    assert "is not signed" in unsigned.stderr
 
 
 @pytest.mark.parametrize(
