@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from mlcube.artifact import ARTIFACT, PUBLICATION
-from mlcube.errors import CubeError, MissingInput, Refused
+from mlcube.errors import CubeError, Denied, MissingInput, Refused
 from mlcube.oci import MANIFEST, Descriptor, Manifest, digest_of
 from mlcube.packing import Layer
 from mlcube.publishing.accompanying import EMPTY_BLOB, referrer
@@ -45,7 +45,7 @@ def former(registry: Registry, tag: str) -> Former:
     """
     try:
         found, content = registry.manifest(tag)
-    except MissingInput:
+    except (MissingInput, Denied):  # some registries forbid to read what is not there; sending tells what is wrong
         return Former()
     try:
         manifest = msgspec.json.decode(content, type=Manifest) if found.artifact_type == ARTIFACT else None
