@@ -47,8 +47,8 @@ def layers(
 ) -> tuple[Layer, ...]:
     """The card if there is one, then packs, then large files: the same for the same content, wherever it lies.
 
-    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read, InvalidFile for a
-    private key.
+    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read, InvalidFile
+    for a private key.
     """
     small = [entry for entry in entries if entry.size < SMALL_BYTES]
     card = [entry for entry in small if entry.path == CARD_FILE and entry.target is None]
