@@ -8,17 +8,16 @@ from mlcube.artifact import PUBLICATION, SBOM, PublishedImage
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
 from mlcube.cli.declared import argument, option
-from mlcube.cli.meter import Meter, amount
+from mlcube.cli.meter import Meter
 from mlcube.cli.naming import cube_of, read_named
+from mlcube.cli.publish_report import show_plan, show_result
 from mlcube.cube import Cube
-from mlcube.errors import CubeError, PreparationFailed, UsageError
+from mlcube.errors import PreparationFailed, UsageError
 from mlcube.oci import Descriptor
 from mlcube.publishing import (
     Content,
     Destination,
     FoundImage,
-    Publication,
-    Sent,
     Source,
     compose,
     find_image,
@@ -30,7 +29,6 @@ from mlcube.publishing import (
     send,
 )
 from mlcube.publishing.accompanying import bill_of_materials, record
-from mlcube.publishing.sending import Former
 from mlcube.publishing.source import public_address
 from mlcube.reading import read_layers
 from mlcube.registry import Registry
@@ -80,8 +78,12 @@ def command(
         source = _source(asked, content)
         image = _image(asked, wanted=not no_image, build=not dry_run)
         if dry_run:
-            return _told(asked, content, source, image, as_json=as_json)
-        return _publish(asked, content, source, _pushed(image, place), as_json=as_json)
+            publication = compose(
+                asked.cube, content, name=asked.name, image=image.published if image else None, source=source
+            )
+            show_plan(place, publication, source, image, as_json=as_json)
+            return 0
+        return _publish(asked, content, source, image, as_json=as_json)
 
 
 class _Asked(NamedTuple):
@@ -97,15 +99,16 @@ class _Asked(NamedTuple):
     """Signs the manifest, if it is to be signed."""
 
 
-def _publish(asked: _Asked, content: Content, source: Source, image: PublishedImage | None, *, as_json: bool) -> int:
+def _publish(asked: _Asked, content: Content, source: Source, found: FoundImage | None, *, as_json: bool) -> int:
     place, cube, name = asked.place, asked.cube, asked.name
-    publication = compose(cube, content, name=name, image=image, source=source)
-    documents = (
-        (SBOM, lambda: bill_of_materials(cube, publication, name=name, image=image)),
-        (PUBLICATION, lambda: record(publication, name=name, image=image, source=source)),
-    )
     with Registry(place.repository, write=True, check=asked.check, report=console.note) as registry:
         before = former(registry, place.tag)
+        image = _pushed(found, place)
+        publication = compose(cube, content, name=name, image=image, source=source)
+        documents = (
+            (SBOM, lambda: bill_of_materials(cube, publication, name=name, image=image)),
+            (PUBLICATION, lambda: record(publication, name=name, image=image, source=source)),
+        )
         total = sum(blob.descriptor.size for blob in missing(publication, before.blobs))
         with Meter("sent", total) as meter:
             sent = send(
@@ -116,11 +119,11 @@ def _publish(asked: _Asked, content: Content, source: Source, image: PublishedIm
                 documents,
                 check=asked.check,
                 progress=meter.advance,
-                put=asked.signed,
+                sign=asked.signed,
             )
     for layer in publication.layers:
         layer.discard()
-    _result(place, publication, sent, image, as_json=as_json)
+    show_result(place, publication, sent, before.digest, image, as_json=as_json)
     return 0
 
 
@@ -180,94 +183,3 @@ def _pushed(found: FoundImage | None, place: Destination) -> PublishedImage | No
     console.note(f"pushing the image `{found.published.reference}` as `{place.image}`")
     with console.progress() as descriptor:
         return push_image(found, place, stderr=descriptor)
-
-
-def _told(asked: _Asked, content: Content, source: Source, found: FoundImage | None, *, as_json: bool) -> int:
-    """What would be sent. The digest is not known before an image has been pushed."""
-    place, image = asked.place, found.published if found else None
-    publication = compose(asked.cube, content, name=asked.name, image=image, source=source)
-    pushes = found is not None and found.engine is not None
-    before, reason = _former(place)
-    there = before.blobs if before else frozenset()
-    rows = [_row(each.descriptor.digest, each.descriptor.size, each.paths, there) for each in publication.layers]
-    to_send = sum(blob.descriptor.size for blob in missing(publication, there))
-    if as_json:
-        console.document(
-            {
-                "reference": str(place),
-                "digest": None if pushes else publication.descriptor.digest,
-                "layers": rows,
-                "config": {"digest": None if pushes else publication.config_descriptor.digest},
-                "bytes": to_send,
-                "registry": reason or "asked",
-                "image": _plain(found.published) if found else None,
-                "pushes": place.image if pushes else None,
-                "source": _plain(source),
-            }
-        )
-        return 0
-    table = [
-        (row["digest"][:19], amount(row["size"]), "there" if row["there"] else "to send", _named(row["paths"]))
-        for row in rows
-    ]
-    if table:
-        console.table([("layer", "size", "", "content"), *table])
-    if found is not None:
-        pinned = found.published.pinned
-        console.result(f"image     {pinned or found.published.reference}")
-        if pushes:
-            console.result(f"          would be pushed as {place.image}, and pinned by the digest that it then has")
-        elif not pinned:
-            console.result("          is neither pushed nor pinned")
-    console.result(f"manifest  {'not known before the image is pushed' if pushes else publication.descriptor.digest}")
-    console.result(f"to send   at most {amount(to_send)}, to {place}")
-    if reason:
-        console.note(f"what the registry has is not known: {reason}")
-    return 0
-
-
-def _former(place: Destination) -> tuple[Former | None, str | None]:
-    """What the tag leads to; or why that cannot be known now."""
-    try:
-        with Registry(place.repository) as registry:
-            return former(registry, place.tag), None
-    except CubeError as error:
-        return None, error.problems[0].message
-
-
-def _row(digest: str, size: int, paths: tuple[str, ...], there: frozenset[str]) -> dict[str, Any]:
-    return {"digest": digest, "size": size, "there": digest in there, "paths": list(paths)}
-
-
-def _named(paths: list[str]) -> str:
-    return paths[0] if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1]}"
-
-
-def _result(
-    place: Destination, publication: Publication, sent: Sent, image: PublishedImage | None, *, as_json: bool
-) -> None:
-    pinned = f"oci://{place.repository}@{sent.digest}"
-    if as_json:
-        console.document(
-            {
-                "reference": str(place),
-                "digest": sent.digest,
-                "pinned": pinned,
-                "unchanged": sent.unchanged,
-                "sent_bytes": sent.bytes,
-                "bytes": sum(layer.descriptor.size for layer in publication.layers),
-                "image": _plain(image),
-                "referrers": [{"type": kind, "digest": digest} for kind, digest in sent.referrers],
-            }
-        )
-        return
-    console.note(f"{'it was published before' if sent.unchanged else 'published'}, {amount(sent.bytes)} sent")
-    if image is not None and image.pinned is None:
-        console.note(f"the image `{image.reference}` is not pinned: it can be another one tomorrow")
-    console.result(pinned)
-
-
-def _plain(value: Any) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(value)

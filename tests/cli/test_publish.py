@@ -196,6 +196,15 @@ def test_what_cannot_be_published_is_named_before_anything_is_sent(
         assert there(registry) == ()
 
 
+def test_a_tag_that_leads_to_something_else_is_left_alone(root: Path, repository: Repository) -> None:
+    publish(root, repository, "--no-image")
+    with Registry(repository, write=True) as registry:
+        bill = next(each for each in registry.referrers(registry.resolve("1").digest))
+        registry.put_manifest(registry.manifest(bill.digest)[1], bill.media_type, "other")
+    done = cube("publish", root, f"oci://{repository}:other", "--no-image", status=77)
+    assert "leads to something that is no cube" in done.stderr
+
+
 def test_a_published_cube_is_published_elsewhere_as_it_is(root: Path, repository: Repository) -> None:
     first = publish(root, repository, "--no-image")
     copy = Repository(HOST, f"{repository.name}-copy")
