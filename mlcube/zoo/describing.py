@@ -41,14 +41,16 @@ def task(plain: Mapping[str, Any]) -> Task:
     needs = {key: value for key, value in resources.items() if value is not None}
     if plain.get("network"):
         needs["network"] = plain["network"]
-    secrets = [each.get("name") for each in plain.get("secrets") or () if isinstance(each, dict)]
+    secrets = plain.get("secrets") or ()
+    if not isinstance(secrets, list | tuple):
+        raise msgspec.ValidationError("`secrets` is a list")
     found = {
         "name": plain.get("name"),
         "description": plain.get("description"),
         "inputs": plain.get("inputs") or (),
         "outputs": plain.get("outputs") or (),
         "needs": needs,
-        "secrets": secrets,
+        "secrets": [each.get("name") for each in secrets if isinstance(each, dict)],
     }
     understood = msgspec.convert(found, Task)
     return msgspec.structs.replace(understood, kind=kind_of(understood.name))

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from mlcube.errors import CubeError, InvalidFile, MissingInput, UsageError
 from mlcube.zoo.building import build
 from mlcube.zoo.cards import renderer
 from mlcube.zoo.commands import commands
-from mlcube.zoo.describing import kind_of, platforms, safe_link
+from mlcube.zoo.describing import kind_of, platforms, safe_link, task
 from mlcube.zoo.drawing import drawing
 from mlcube.zoo.entries import Entry, Index, Parameter, Task
 from mlcube.zoo.pages import page_name
@@ -312,6 +315,41 @@ def test_the_drawing_joins_tasks_by_the_paths_of_their_files() -> None:
 )  # fmt: skip
 def test_the_name_of_a_task_tells_its_kind(name: str, kind: str) -> None:
     assert kind_of(name) == kind
+
+
+@pytest.mark.parametrize(
+    "plain", [{}, {"name": 5}, {"name": "a", "inputs": 5}, {"name": "a", "secrets": 5}, {"name": "a", "resources": []},
+              {"name": "a", "inputs": [{"name": "x", "default": {}}]}, {"name": "a", "resources": [1]}]
+)  # fmt: skip
+def test_a_published_task_is_one_or_is_refused(plain: dict[str, Any]) -> None:
+    if plain == {"name": "a", "resources": []}:
+        assert task(plain).name == "a"
+        return
+    with pytest.raises(msgspec.ValidationError):
+        task(plain)
+
+
+def test_a_build_that_is_killed_leaves_the_former_site_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    for number in range(40):
+        written(tmp_path / "cubes", f"cube{number}")
+    site = tmp_path / "site"
+    build(gather([str(tmp_path / "cubes/cube0")]), str(site))
+    before = files_of(site)
+    argv = [sys.executable, "-m", "mlcube", "zoo", "build", str(tmp_path / "cubes"), "-o", str(site)]
+    for _ in range(3):
+        building = subprocess.Popen(argv)
+        beside = tmp_path / ".site.new/cubes"
+        deadline = time.monotonic() + 60
+        while not beside.exists() and building.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        building.kill()
+        building.wait()
+        found = files_of(site)
+        assert found == before or len(found) == 40 + 7
+        before = found
+    subprocess.run(argv, check=True)
+    assert len(files_of(site)) == 40 + 7
+    assert sorted(os.listdir(tmp_path)) == ["cubes", "home", "site"]
 
 
 def test_versions_are_ordered_as_people_mean_them() -> None:
