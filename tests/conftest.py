@@ -69,7 +69,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @functools.cache
-def absence(engine: str) -> str | None:
+def absence(engine: str) -> str | None:  # noqa: C901 - a case for each engine
     """Why an engine cannot be used here."""
     match engine:
         case "local":
