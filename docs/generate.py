@@ -18,6 +18,7 @@ from mlcube.cli.application import COMMANDS
 from mlcube.doctor import Report
 from mlcube.document import CubeFile
 from mlcube.record import Record
+from mlcube.trust.policy_file import PolicyFile
 from mlcube.zoo.describing import KINDS
 from mlcube.zoo.entries import Index
 
@@ -50,6 +51,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "schemas/settings.schema.json", pretty(settings)
     yield "schemas/record.schema.json", pretty(schema(Record, "What is kept of a run (record.json)"))
     yield "schemas/doctor.schema.json", pretty(schema(Report, "What `cube doctor --json` prints"))
+    yield "schemas/trust.schema.json", pretty(schema(PolicyFile, "Which cubes may run on a machine (trust.yaml)"))
     zoo = schema(Index, "The index of a zoo (index.json)")
     yield "schemas/zoo.schema.json", pretty(zoo)
     yield "docs/reference/zoo-index.md", zoo_page(zoo)

@@ -23,6 +23,7 @@ def provided(named: Named, platform: str | None, *, rehearsal: bool = False) -> 
             named.obtained.bundle,
             platform,
             read_settings(),
+            named.obtained.config,
             rehearsal=rehearsal,
             report=console.note,
             check=signals.check,
