@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "runners")]
 
 _WORDS = (
-    "image text speech protein lung retina crop traffic weather satellite heart brain digit face music river forest "
-    "classifier detector segmenter encoder translator generator ranker forecaster small large robust fast tiny deep"
-).split()
+    *("image", "text", "speech", "protein", "lung", "retina", "crop", "traffic", "weather", "satellite", "heart"),
+    *("brain", "digit", "face", "music", "river", "forest", "classifier", "detector", "segmenter", "encoder"),
+    *("translator", "generator", "ranker", "forecaster", "small", "large", "robust", "fast", "tiny", "deep"),
+)
 _LICENCES = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0", "GPL-3.0-only")
 _CUBE = """\
 name: {name}
@@ -131,6 +132,12 @@ def build(cubes: Path, site: Path) -> dict[str, Any]:
     }
 
 
+def work(browser: Any) -> float:
+    """The processor seconds that the page's own thread has taken, whoever else wanted the processor."""
+    found = {each["name"]: each["value"] for each in browser.devtools("Performance.getMetrics", {})["metrics"]}
+    return float(found["ThreadTime"] if found.get("ThreadTime") else found["TaskDuration"])
+
+
 def look(site: Path, scratch: Path) -> dict[str, Any]:
     """What the search page takes in a browser."""
     from tests.pages.browser import Browser
@@ -141,12 +148,17 @@ def look(site: Path, scratch: Path) -> dict[str, Any]:
             browser.open(f"file://{site}/index.html")
             ready.append(browser.run("return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"))
         words = ["digit", "classifier", "lung segmenter", "zzz", "apache"]
+        browser.devtools("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
+        browser.devtools("Performance.enable", {})
+        before = work(browser)
         times = sorted(browser.run(_MEASURE, words))
+        worked = work(browser) - before
         return {
             "interactive_ms": round(statistics.median(ready), 1),
             "keystrokes": len(times),
             "keystroke_ms_median": round(statistics.median(times), 2),
             "keystroke_ms_worst": round(times[-1], 2),
+            "keystroke_processor_ms": round(worked / len(times) * 1000, 2),
             "found": browser.text("#count"),
         }
 

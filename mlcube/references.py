@@ -75,8 +75,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def parse(text: str) -> Reference:
     """What a text names. Raises UsageError, which tells as what it was understood and how to write the others."""
-    if any(letter < " " or letter == "\x7f" for letter in text) and not os.path.exists(text):
-        raise _wrong(text, "it holds a control character")
+    if _SCHEME.match(text.removeprefix("git+")) and not text.isprintable():
+        raise _wrong(text, "it holds a letter that no address has")
     if text.startswith("oci://"):
         return _oci(text)
     if text.startswith(("git+", "ssh://")) or _SHORT_SSH.fullmatch(text) or _ends_in_git(text):

@@ -87,6 +87,10 @@ class FaultyProxy(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more."""
         self._ends.set()
         self.shutdown()
         self.server_close()
@@ -163,18 +167,32 @@ class _Handler(BaseHTTPRequestHandler):
                         return
                     ends[end].sendall(piece)
 
+    def _content(self) -> bytes | None:
+        """What is sent in chunks of unknown number; None: its length is said before."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return None
+        found = b""
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
+
     def _forward(self, there: http.client.HTTPConnection, fault: Fault) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
+        content = self._content()
+        length = int(self.headers.get("Content-Length") or 0) if content is None else len(content)
         sent = length if fault.cut_request is None else min(length, fault.cut_request)
         path = self._real(self.path)
         there.putrequest(self.command, path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name.lower() not in ("content-length", "content-range"):
+            if name.lower() not in ("content-length", "transfer-encoding") and not (
+                fault.keep and name.lower() == "content-range"
+            ):
                 there.putheader(name, value)
         there.putheader("Content-Length", str(sent if fault.keep else length))
         there.endheaders()
         try:
-            self._send(there, sent, fault)
+            self._send(there, sent, fault, self.rfile if content is None else io.BytesIO(content))
         except ConnectionError:
             if fault.cut_request is None:
                 raise
@@ -200,10 +218,10 @@ class _Handler(BaseHTTPRequestHandler):
         del self.server.kept[plain]
         return f"/v2/{kept}"
 
-    def _send(self, there: http.client.HTTPConnection, sent: int, fault: Fault) -> None:
+    def _send(self, there: http.client.HTTPConnection, sent: int, fault: Fault, source: io.BufferedIOBase) -> None:
         position = 0
         while position < sent:
-            piece = self.rfile.read(min(_PIECE, sent - position))
+            piece = source.read(min(_PIECE, sent - position))
             if not piece:
                 raise ConnectionAbortedError
             with self.server.lock:
@@ -253,6 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.pause(fault.drip_head)
 
     def _drain(self) -> None:
+        self._content()
         left = int(self.headers.get("Content-Length") or 0)
         while left and (piece := self.rfile.read(min(_PIECE, left))):
             left -= len(piece)

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlcube import references
 from mlcube.artifact import CubeConfig
+from mlcube.errors import MissingInput
 from mlcube.references import Reference
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Obtained(msgspec.Struct, frozen=True, kw_only=True):
     """By which it is kept: `sha256:...` of the manifest, `git:COMMIT`, `archive:sha256:...`; None: it is a path."""
     config: CubeConfig | None = None
     """What was published of it."""
+    repository: str | None = None
+    """`host/name` from which it was brought."""
     zoo: str | None = None
     """The zoo that knew the name."""
     bundle: str | None = None
@@ -113,16 +115,21 @@ def _published(
         overrides=pinned(kept.config),
         digest=kept.digest,
         config=kept.config,
+        repository=reference.repository,
         admission=admission,
     )
 
 
 def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtained:
+    from mlcube.zoo import find
+
     name = reference.name or ""
-    find = import_module("mlcube.zoo").find
-    found = find(name, reference.version)
+    try:
+        found = find(name, reference.version, report=asking.report)
+    except MissingInput as error:
+        raise MissingInput(f"there is no cube at `{reference.text}`, and {error.args[0]}", hint=error.hint) from None
     there = references.parse(found.reference)
-    obtained = _published(there, asking, digest, name=name, zoo=found.zoo)
+    obtained = _published(there, asking, digest, name=found.name, zoo=found.zoo)
     return msgspec.structs.replace(obtained, reference=reference, zoo=found.zoo)
 
 

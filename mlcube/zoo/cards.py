@@ -1,5 +1,6 @@
 """A cube's card as HTML: Markdown without HTML in it, whose links lead to web pages and mail addresses only."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from mlcube.zoo.describing import safe_link
 __all__ = ["renderer"]
 
 _LOWEST = 6
+_REMEMBERED = 256
+"""Versions of a cube stand together, and most have the same card."""
 
 
 def renderer() -> Callable[[str], str]:
@@ -24,6 +27,7 @@ def renderer() -> Callable[[str], str]:
     markdown.add_render_rule("link_open", _link)
     markdown.add_render_rule("fence", _code)
 
+    @functools.lru_cache(_REMEMBERED)
     def rendered(text: str) -> str:
         try:
             return str(markdown.render(text))

@@ -59,9 +59,7 @@ def commands(entry: Entry, url: str | None = None) -> tuple[tuple[Command, ...],
             ),
         ]
         if entry.signatures:
-            more.append(
-                Command("Who signed it?", _joined(["cube", "verify", entry.reference, "--key", "KEY.pub"]))
-            )
+            more.append(Command("Who signed it?", _joined(["cube", "verify", entry.reference, "--key", "KEY.pub"])))
     return tuple(each for each in running if each.text), tuple(each for each in more if each.text)
 
 

@@ -1,5 +1,6 @@
 """Cubes in folders, as entries of an index."""
 
+import functools
 import os
 
 import msgspec
@@ -9,7 +10,7 @@ from mlcube.cube import Cube
 from mlcube.cube import Parameter as WrittenParameter
 from mlcube.cube import Task as Written
 from mlcube.errors import CubeError, MissingInput
-from mlcube.packing import contents, read_rules
+from mlcube.packing import DEFAULTS, IGNORE_FILE, Rules, contents, read_rules
 from mlcube.reading import read_cube
 from mlcube.zoo import describing
 from mlcube.zoo.entries import Entry, Parameter, Task
@@ -41,7 +42,7 @@ def describe_folder(folder: str) -> Described:
     """The cube in a folder. Raises InvalidFile with every problem of its file."""
     cube, _ = read_cube(folder)
     tasks = tuple(_task(task) for task in cube.tasks.values())
-    entries = contents(cube.root, read_rules(cube.root))
+    entries = contents(cube.root, _rules(cube.root))
     with open(cube.file, "rb") as file:
         digest = oci.digest_of(file.read())
     entry = Entry(
@@ -61,6 +62,16 @@ def describe_folder(folder: str) -> Described:
         results=read_results(cube.root),
     )
     return Described(entry=entry, source=folder, card=_card(cube.root))
+
+
+def _rules(root: str) -> Rules:
+    """What of a folder is not published. That of most is the same, and to read it is a tenth of the work."""
+    return read_rules(root) if os.path.lexists(os.path.join(root, IGNORE_FILE)) else _defaults()
+
+
+@functools.cache
+def _defaults() -> Rules:
+    return Rules(DEFAULTS)
 
 
 def _platforms(cube: Cube) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.faulty_registry import Fault, FaultyRegistry
 from tests.conftest import BASE_IMAGE, KUBECONFIG
+from tests.faulty_proxy import Fault, FaultyProxy, Request
 
 pytestmark = [pytest.mark.engine("kubernetes"), pytest.mark.engine("docker"), pytest.mark.engine("registry")]
 
@@ -49,7 +49,7 @@ class Site:
         made = {"image": self.image, "build_context": ".", "build_file": "Dockerfile"}
         (self.cube / "mlcube.yaml").write_text(json.dumps({"name": self.name, "docker": made, "tasks": TASKS}))
 
-    def run(self, registry: FaultyRegistry) -> "subprocess.CompletedProcess[str]":
+    def run(self, registry: FaultyProxy) -> "subprocess.CompletedProcess[str]":
         registered = f"registry: 127.0.0.1:{registry.server_port}/me, staging_image: '{BASE_IMAGE}'"
         options = f"runner: kubernetes, kubeconfig: '{KUBECONFIG}', {registered}"
         self.settings.write_text(f"platforms:\n  k8s: {{{options}}}\n")
@@ -78,18 +78,18 @@ class Site:
             time.sleep(0.1)
         raise AssertionError(self.jobs())
 
-    def close(self, registry: FaultyRegistry) -> None:
+    def close(self, registry: FaultyProxy) -> None:
         for name in (self.image, f"127.0.0.1:{registry.server_port}/me/{self.image}"):
             subprocess.run(["docker", "rmi", "--force", name], capture_output=True, check=False)
         registry.close()
 
 
-def first(*faults: tuple[str, str, Fault]) -> Callable[[str, str], Fault | None]:
+def first(*faults: tuple[str, str, Fault]) -> Callable[[Request], Fault | None]:
     """Of each method and part of a path one request fails, in that order."""
     left = list(faults)
 
-    def fault(method: str, path: str) -> Fault | None:
-        if left and left[0][0] == method and left[0][1] in path:
+    def fault(request: Request) -> Fault | None:
+        if left and left[0][0] == request.method and left[0][1] in request.path:
             return left.pop(0)[2]
         return None
 
@@ -102,11 +102,11 @@ def site(tmp_path: Path) -> Site:
 
 
 @pytest.fixture
-def faulty(site: Site) -> Iterator[Callable[..., FaultyRegistry]]:
-    made: list[FaultyRegistry] = []
+def faulty(site: Site) -> Iterator[Callable[..., FaultyProxy]]:
+    made: list[FaultyProxy] = []
 
-    def begun(fault: Callable[[str, str], Fault | None]) -> FaultyRegistry:
-        made.append(FaultyRegistry(5000, fault))
+    def begun(fault: Callable[[Request], Fault | None]) -> FaultyProxy:
+        made.append(FaultyProxy(5000, fault))
         return made[-1]
 
     yield begun
@@ -114,19 +114,19 @@ def faulty(site: Site) -> Iterator[Callable[..., FaultyRegistry]]:
         site.close(registry)
 
 
-def test_what_fails_once_on_its_way_in_or_out_is_tried_again(site: Site, faulty: Callable[..., FaultyRegistry]) -> None:
-    registry = faulty(first(("POST", "/blobs/uploads/", "500"), ("GET", "/manifests/", "500")))
+def test_what_fails_once_on_its_way_in_or_out_is_tried_again(site: Site, faulty: Callable[..., FaultyProxy]) -> None:
+    registry = faulty(first(("POST", "/blobs/uploads/", Fault(status=500)), ("GET", "/manifests/", Fault(status=500))))
     done = site.run(registry)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "given\n"
-    assert registry.faults == ["500", "500"]
+    assert [fault.status for _, fault in registry.faults] == [500, 500]
     assert (site.cube / "workspace/out/began").read_text() == "x\n"
     site.until_gone()
 
 
-def test_an_image_that_never_comes_whole_is_told(site: Site, faulty: Callable[..., FaultyRegistry]) -> None:
-    def truncate(method: str, path: str) -> Fault | None:
-        return "truncated" if method == "GET" and "/blobs/sha256:" in path else None
+def test_an_image_that_never_comes_whole_is_told(site: Site, faulty: Callable[..., FaultyProxy]) -> None:
+    def truncate(request: Request) -> Fault | None:
+        return Fault(cut_answer=100) if request.method == "GET" and "/blobs/sha256:" in request.path else None
 
     began = time.monotonic()
     done = site.run(faulty(truncate))

@@ -56,7 +56,7 @@ class Browser:
             try:
                 self._ask("GET", "/status")
                 return
-            except OSError:
+            except OSError:  # noqa: PERF203 - until it answers
                 if time.monotonic() > deadline or self._driver.poll() is not None:
                     raise
                 time.sleep(0.05)

@@ -65,7 +65,7 @@ def test_a_name_is_understood(text: str, expected: dict[str, str]) -> None:
         ("https://h.org/page.html#sha256=" + "a" * 64, "it ends in none of"),
         ("s3://bucket/c", "none of the ways to name a cube"),
         ("localhost:5000/a:1", "understood as a path"),
-        ("digits\n", "control character"),
+        ("oci://host.org/digits\n", "a letter that no address has"),
     ],
 )
 def test_an_error_says_as_which_kind_a_name_was_understood(text: str, said: str) -> None:

@@ -15,9 +15,14 @@
   const count = document.getElementById("count");
   const list = document.getElementById("found");
   const more = document.getElementById("more");
+  const AT_ONCE = 9; // what a window shows; the rest of the first ones follow when no key is pressed
   const FIRST = 24;
-  let found = [];
+  const EVERYTHING = cubes.map((_, index) => index);
+  let found = EVERYTHING;
   let shown = 0;
+  let rest = 0;
+  let former = "";
+  let matched = EVERYTHING;
 
   // How well a cube fits: 0 not at all, 1 somewhere, 2 in its description, 3 in its name, 4 at the beginning of it.
   function fit(index, tokens) {
@@ -76,15 +81,20 @@
   function update() {
     const tokens = words.value.toLowerCase().split(/\s+/).filter(Boolean);
     const ranks = [[], [], [], []];
-    for (let index = 0; index < cubes.length; index += 1) {
-      if (!admitted(cubes[index])) continue;
+    const query = tokens.join(" ");
+    // whoever goes on typing looks through what was found before
+    for (const index of former && query.startsWith(former) ? matched : EVERYTHING) {
       const rank = fit(index, tokens);
       if (rank) ranks[4 - rank].push(index);
     }
-    found = ranks.flat();
+    former = query;
+    matched = ranks.flat();
+    found = matched.filter((index) => admitted(cubes[index]));
     shown = 0;
     list.replaceChildren();
-    show(FIRST);
+    show(AT_ONCE);
+    clearTimeout(rest);
+    rest = setTimeout(() => { if (shown < FIRST) show(FIRST); }, 120);
     const all = found.length === cubes.length;
     const one = found.length === 1 ? "cube" : "cubes";
     count.textContent = found.length === 0 ? "No cube is like that. Fewer words or filters find more."
@@ -148,6 +158,29 @@
   });
   recall();
   update();
+})();
+
+// One command at a time: that of the platform which is chosen. Without this script all of them are shown.
+(function picking() {
+  const place = document.querySelector(".pick");
+  const commands = place ? [...place.querySelectorAll(".command")] : [];
+  if (commands.length < 2) return;
+  const label = document.createElement("label");
+  label.htmlFor = "pick";
+  label.textContent = "Where";
+  const choice = document.createElement("select");
+  choice.id = "pick";
+  for (const [index, command] of commands.entries()) {
+    const option = document.createElement("option");
+    option.value = String(index);
+    option.textContent = command.querySelector(".what").textContent;
+    choice.append(option);
+    command.classList.add("choice");
+  }
+  const choose = () => commands.forEach((each, index) => each.classList.toggle("chosen", String(index) === choice.value));
+  choice.addEventListener("change", choose);
+  place.prepend(label, choice);
+  choose();
 })();
 
 (function copying() {
