@@ -114,6 +114,7 @@ _ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "registry": (("curl", "-fsS", "http://127.0.0.1:5000/v2/"), "no registry answers"),
     "witnesses": ((f"{WITNESSES}/cosign", "version"), "tests/engines/witnesses.sh was not run"),
     "kubernetes": (("kubectl", f"--kubeconfig={KUBECONFIG}", "version"), "no cluster answers"),
+    "skopeo": (("skopeo", "--version"), "skopeo is not installed"),
     "chromium": (("chromedriver", "--version"), "Chromium and its driver are not installed"),
     "ssh": (
         ("ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "engine-host", "true"),

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from mlcube import artifact, directories
+from mlcube import directories
 from mlcube.artifact import CubeConfig
 from mlcube.bundling import artifacts, images
 from mlcube.bundling.layout import CUBE, Entry
@@ -17,9 +17,6 @@ from mlcube.errors import Damaged, MissingInput, Untrusted
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
 from mlcube.store.kept import read_manifest
-
-if TYPE_CHECKING:
-    from mlcube.trust.policy import Admission
 
 __all__ = ["VERSIONS", "Opened", "Provided", "cube_entry", "opened", "provide", "runners_of"]
 
@@ -66,7 +63,7 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
     Raises Untrusted, before anything is unpacked, when the policy of this machine forbids it.
     """
     store = Store(check=check)
-    with Bundle(path) as bundle:
+    with Bundle(path, whole=True) as bundle:
         entry = cube_entry(bundle)
         admission = admitted(bundle, entry)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
@@ -94,35 +91,27 @@ def provide(
     path: str,
     platform: str | None,
     settings: Settings,
+    config: CubeConfig,
     *,
-    digest: str | None = None,
-    admission: "Admission | None" = None,
     rehearsal: bool = False,
     report: Callable[[str], None] = lambda _message: None,
     check: Callable[[], None] = lambda: None,
 ) -> Provided:
     """Make what the bundle holds available to a platform, or to the first that is here and that it is for.
 
-    `digest` is the cube for which it is wanted, `admission` what the policy said of it: where that asks for a
-    signature, only what the signature covers is taken. In a `rehearsal` nothing is loaded or written.
+    In a `rehearsal` nothing is loaded or written.
     """
-    with Bundle(path) as bundle:
-        if digest not in (None, cube_entry(bundle).digest):
-            raise Damaged(f"`{path}` became another bundle while it was used", hint="run it again")
-        config = _config(bundle)
+    with Bundle(path, whole=True) as bundle:
+        admission = admitted(bundle, cube_entry(bundle))
+        signed = admission is not None and admission.signed and not admission.whole
         chosen = runners_of(platform or settings.default_platform, settings)
         own = None
         if not chosen:
             own = _own_choice(bundle, config)
             chosen = (own,) if own else ()
-        providing = _Providing(bundle, config, admission, rehearsal, report, check)
+        providing = _Providing(bundle, config, signed, rehearsal, report, check)
         provided = providing.to(chosen)
         return msgspec.structs.replace(provided, platform=own)
-
-
-def _config(bundle: Bundle) -> CubeConfig:
-    digest = bundle.manifest(cube_entry(bundle).digest).config.digest
-    return artifact.read_config(bundle.blob(digest))
 
 
 def runners_of(platform: str | None, settings: Settings) -> tuple[str, ...]:
@@ -153,10 +142,12 @@ def _own_choice(bundle: Bundle, config: CubeConfig) -> str | None:
 
 class _Providing:
     def __init__(
-        self, bundle: Bundle, config: CubeConfig, admission: "Admission | None", rehearsal: bool,
-        report: Callable[[str], None], check: Callable[[], None],
+        self, bundle: Bundle, config: CubeConfig, signed: bool, rehearsal: bool, report: Callable[[str], None],
+        check: Callable[[], None],
     ) -> None:  # fmt: skip
-        self.bundle, self.config, self.admission = bundle, config, admission
+        self.bundle, self.config = bundle, config
+        self.signed = signed
+        """Whether the policy asks for a signature: then nothing runs that the signature does not cover."""
         self.rehearsal, self.report, self.check = rehearsal, report, check
         self.folder = os.path.join(directories.cache(), "bundles", bundle.digest.removeprefix("sha256:"))
 
@@ -164,7 +155,8 @@ class _Providing:
         """For these runners."""
         if "local" in runners:
             return self._wheels()
-        if "singularity" in runners and (sif := self.bundle.entries(artifacts.SIF)):
+        sif = self.bundle.entries(artifacts.SIF)
+        if "singularity" in runners and sif and not (self.signed and self.bundle.entries(images.IMAGE)):
             return self._sif(sif[0])
         engine = next((each for each in ("podman", "docker") if each in runners), None)
         if engine is None and {"singularity", "sandbox", "kubernetes"} & set(runners):
@@ -177,7 +169,8 @@ class _Providing:
         found = self.bundle.entries(artifacts.WHEELS)
         if not found:
             return Provided()
-        self._covered("the wheels", found[0])
+        if self.bundle.manifest(found[0].digest).layers:
+            self._covered(found[0], "wheels")
         folder = os.path.join(self.folder, "wheels")
         if not self.rehearsal:
             artifacts.extract(self.bundle, found[0], folder)
@@ -189,13 +182,15 @@ class _Providing:
         return Provided(overrides=(f"python.version={_range(versions)}",) if versions else (), environment=environment)
 
     def _sif(self, entry: Entry) -> Provided:
-        self._covered("the SIF file", entry)
+        self._covered(entry, "SIF file")
         folder = os.path.join(self.folder, "sif")
         path = os.path.join(folder, "image.sif")
         if not self.rehearsal:
             paths = artifacts.extract(self.bundle, entry, folder)
             path = paths[0] if paths else path
-        return Provided(overrides=(f"singularity.image={path}",))
+        # It is run as it is: neither an image by name, nor a recipe stands behind it.
+        bare = ("docker=null", "singularity.build_file=null", "singularity.image_dir=null")
+        return Provided(overrides=(*bare, f"singularity.image={path}"))
 
     def _image(self) -> Entry | None:
         """The one for machines like this."""
@@ -207,22 +202,19 @@ class _Providing:
             raise MissingInput(f"the image in `{self.bundle.path}` is for {there}, and this machine is {machine}")
         return fitting[0] if fitting else None
 
-    def _covered(self, what: str, entry: Entry) -> None:
-        """Raises Untrusted for what is in the bundle beside a cube that must be signed, and is not pinned by it.
-
-        Whoever writes a bundle puts beside a cube what they like; only the image that the cube pins is what it says.
-        """
-        if self.admission is None or not self.admission.signed:
+    def _covered(self, entry: Entry, what: str) -> None:
+        """A signature is one of the cube, and covers besides only the image that the cube names by digest."""
+        if not self.signed:
             return
         pinned = self.config.image.pinned if self.config.image else None
         if pinned is None or pinned.rpartition("@")[2] != entry.digest:
             raise Untrusted(
-                f"the signature that {self.admission.policy} asks for does not cover {what} in `{self.bundle.path}`",
-                hint="bundle a cube that was published with its image, where its registry can be reached",
+                f"the policy asks for a signature, and the cube's does not cover the {what} in `{self.bundle.path}`",
+                hint="the image of a published cube is covered, by its digest; or write a rule for this bundle",
             )
 
     def _load(self, entry: Entry, engine: str) -> Provided:
-        self._covered("the image", entry)
+        self._covered(entry, "image")
         if self.config.python is not None:  # found by the name that follows from its content
             if not self.rehearsal:
                 images.load(self.bundle, entry, engine, entry.name, self.check)

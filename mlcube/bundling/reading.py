@@ -29,8 +29,12 @@ _CHUNK = 1 << 20
 class Bundle:
     """An open bundle. Its seal and its index were verified; a blob is when it is read."""
 
-    def __init__(self, path: str) -> None:
-        """Raises MissingInput when there is no such file, Damaged when it is no bundle, or not as it was made."""
+    def __init__(self, path: str, *, whole: bool = False) -> None:
+        """`whole`: what it lacks is read from the earlier bundle that it builds on, if that lies beside it.
+
+        Raises MissingInput when there is no such file, Damaged when it is no bundle, or not as it was made.
+        """
+        self._earlier: Bundle | None = None
         self._source = Input(path)
         try:
             self.path = self._source.path
@@ -51,6 +55,8 @@ class Bundle:
             self.index = decode(content, Index, INDEX)
             for entry in self.index.manifests:
                 oci.check_digest(entry.digest)
+            if whole and self.seal.since is not None:
+                self._earlier = _beside(self.path, self.seal.since)
         except BaseException:
             self.close()
             raise
@@ -81,10 +87,12 @@ class Bundle:
 
     def has(self, digest: str) -> bool:
         """Whether a blob lies in it."""
-        return _member(digest) in self.members
+        return _member(digest) in self.members or (self._earlier is not None and self._earlier.has(digest))
 
     def size_of(self, digest: str) -> int:
         """The size of a blob, in bytes."""
+        if self._earlier is not None and _member(digest) not in self.members:
+            return self._earlier.size_of(digest)
         return self._place(digest)[1]
 
     def chunks(self, digest: str) -> Iterator[memoryview]:
@@ -94,6 +102,9 @@ class Bundle:
         """
         import hashlib
 
+        if self._earlier is not None and _member(digest) not in self.members:
+            yield from self._earlier.chunks(digest)
+            return
         place, rest = self._place(digest)
         found = hashlib.sha256()
         buffer = memoryview(bytearray(min(_CHUNK, rest)))
@@ -143,6 +154,8 @@ class Bundle:
     def close(self) -> None:
         """Let go of the file."""
         self._source.close()
+        if self._earlier is not None:
+            self._earlier.close()
 
     def __enter__(self) -> "Bundle":
         return self
@@ -158,7 +171,7 @@ class Bundle:
         if found is None:
             message = f"`{digest}` is not in `{self.path}`"
             if self.seal.since:
-                hint = "cube bundle join OLD.cube NEW.cube -o WHOLE.cube"
+                hint = "put that one beside it, or make one of both: cube bundle join OLD.cube NEW.cube -o WHOLE.cube"
                 raise MissingInput(f"{message}: it lies in the earlier bundle that this one builds on", hint=hint)
             raise Damaged(message, hint=self._source.hint())
         return found
@@ -170,6 +183,22 @@ def walk(bundle: Bundle) -> Iterator[tuple[Entry, oci.Manifest]]:
         if bundle.has(entry.digest) and bundle.size_of(entry.digest) != entry.size:
             raise Damaged(f"`{bundle.path}` is damaged: `{entry.digest}` has not the size that its index says")
         yield entry, bundle.manifest(entry.digest)
+
+
+def _beside(path: str, digest: str) -> Bundle | None:
+    """The bundle with this index in the same folder."""
+    folder = os.path.dirname(path)
+    for name in sorted(os.listdir(folder or ".")):
+        if not name.endswith((".cube", ".001")) or name == os.path.basename(path):
+            continue
+        try:
+            found = Bundle(os.path.join(folder, name), whole=True)
+        except CubeError:
+            continue  # another one, which nobody has asked for
+        if found.digest == digest:
+            return found
+        found.close()
+    return None
 
 
 def _member(digest: str) -> str:

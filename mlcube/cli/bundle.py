@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlcube.cli import console
-from mlcube.cli.arguments import Json, Overrides, Trust
+from mlcube.cli.arguments import Json, Trust
 from mlcube.errors import UsageError
 
 EXAMPLE = """\b
@@ -49,12 +49,11 @@ def command(
     without_tool: WithoutTool = False,
     split: Split = None,
     since: Since = None,
-    override: Overrides = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> int:
     """Create a bundle of a cube; verify, list and join bundles. `cube run FILE` runs the cube in one."""
-    options = (platform, sif, with_data, python_version, without_tool, since, override, trust)
+    options = (platform, sif, with_data, python_version, without_tool, since, trust)
     if action != "create" and any(options):
         raise UsageError(f"`{action}` takes only bundles{' and `-o`' if action == 'join' else ''}", hint=_HELP)
     if action in ("verify", "list"):
@@ -80,7 +79,6 @@ def command(
         tool=not without_tool,
         part_size=size,
         since=since,
-        overrides=tuple(override or ()),
         trust=trust,
     )
     return create(wanted, as_json)
@@ -116,9 +114,15 @@ _LEAST_PART = 1 << 16
 
 
 def _verify(path: str, as_json: bool) -> int:
+    from mlcube.bundling.parts import Input
     from mlcube.bundling.verifying import verify
+    from mlcube.cli.meter import Meter
+    from mlcube.signals import catching
 
-    found = verify(path)
+    with Input(path) as source:
+        size = source.size
+    with catching() as signals, Meter("verified", size) as meter:
+        found = verify(path, progress=meter.advance, check=signals.check)
     if as_json:
         console.document(found)
         return 0
@@ -149,7 +153,10 @@ def _join(names: list[str], output: str, size: int | None, as_json: bool) -> int
 
     if not names:
         raise UsageError("`join` needs bundles", hint="cube bundle join model.cube.001 -o model.cube")
-    written = join(names, output, part_size=size)
+    from mlcube.signals import catching
+
+    with catching() as signals:
+        written = join(names, output, part_size=size, check=signals.check)
     if as_json:
         console.document({"files": written})
     else:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from mlcube import directories
 from mlcube.bundling import artifacts, tool, wheels
 from mlcube.bundling import images as engine_images
 from mlcube.bundling.creating import Artifact, Files, Gathered, create_bundle
@@ -15,8 +16,9 @@ from mlcube.bundling.sif import convert
 from mlcube.cli import console
 from mlcube.cli.bundle_sources import Source, source_of
 from mlcube.cli.configure import without_task
-from mlcube.errors import Denied, MissingInput, Unreachable, UsageError
+from mlcube.errors import MissingInput, UsageError
 from mlcube.settings import read_settings
+from mlcube.signals import catching
 
 __all__ = ["Wanted", "create"]
 
@@ -35,17 +37,21 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     tool: bool = True
     part_size: int | None = None
     since: str | None = None
-    overrides: tuple[str, ...] = ()
     trust: bool = False
 
 
 def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
-    source = source_of(wanted.reference, wanted.overrides, with_data=wanted.with_data, trust=wanted.trust)
-    with tempfile.TemporaryDirectory(prefix="cube-bundle-") as folder:
+    source = source_of(wanted.reference, with_data=wanted.with_data, trust=wanted.trust)
+    scratch = os.path.join(directories.cache(), "scratch")
+    os.makedirs(scratch, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bundle-", dir=scratch) as folder:
         gathered = _Gathering(wanted, source, folder).everything()
         console.note(f"writing {wanted.output}")
-        written = create_bundle(wanted.output, gathered, since=wanted.since, part_size=wanted.part_size)
+        with catching() as signals:
+            written = create_bundle(
+                wanted.output, gathered, since=wanted.since, part_size=wanted.part_size, check=signals.check
+            )
     if as_json:
         from mlcube.bundling.contents import listed
 
@@ -99,16 +105,8 @@ class _Gathering:
             from mlcube.bundling.published import image
             from mlcube.store import Store
 
-            # Byte for byte as it is pinned, so that the signature of the cube covers it; an engine keeps it otherwise.
             console.note(f"fetching the image `{self.source.pinned}`")
-            try:
-                return image(self.source.pinned, reference, Store())
-            except (Denied, MissingInput, Unreachable) as error:
-                held = engine_images.find(self.source.pinned)
-                if held is None:
-                    raise
-                console.note(f"the image is taken from an engine, where no signature covers it: {error.args[0]}")
-                return msgspec.structs.replace(held, reference=reference)
+            return image(self.source.pinned, reference, Store())
         found = engine_images.find(reference)
         if found is None:
             from mlcube.cli.configure import make_available

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,6 @@ from mlcube.bundling import published
 from mlcube.bundling.creating import Artifact, Making, Pending, Piece
 from mlcube.bundling.layout import CUBE
 from mlcube.cli import console
-from mlcube.cli.arguments import overrides
 from mlcube.cli.naming import Named, cube_of, read_named
 from mlcube.cli.trusting import check_allowed, check_covered
 from mlcube.cube import Cube
@@ -38,12 +37,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """The image by digest, where it was published."""
 
 
-def source_of(reference: str, override: Sequence[str], *, with_data: bool, trust: bool) -> Source:
+def source_of(reference: str, *, with_data: bool, trust: bool) -> Source:
     """The cube that a reference names."""
     named = cube_of(reference, told=False)
-    of_cube, _ = overrides(list(override))
-    check_allowed(named, of_cube)
-    cube, warnings = read_named(named, of_cube, trust=trust)
+    check_allowed(named, ())
+    cube, warnings = read_named(named, trust=trust)
     check_covered(named, cube)
     console.warnings(warnings)
     if named.obtained is None or named.obtained.config is None:
@@ -58,12 +56,13 @@ def _of_published(named: Named, cube: Cube) -> Source:
     from mlcube.trust.signing import tag_of
 
     obtained = named.obtained
-    config, digest, repository = obtained.config, obtained.digest, obtained.reference.repository
+    config, digest, repository = obtained.config, obtained.digest, obtained.repository
     name = f"{config.name}:{config.version or obtained.reference.tag or 'latest'}"
     pinned = config.image.pinned if config.image else None
     store = Store()
     if repository is None or offline():
-        return Source(cube=cube, artifact=published.cube(store, digest, name), pinned=pinned)
+        signed = published.signatures(digest)
+        return Source(cube=cube, artifact=published.cube(store, digest, name), referrers=signed, pinned=pinned)
     with Registry(Repository.parse(repository), report=console.note) as registry:
         artifact = published.cube(store, digest, name, registry)
         told = published.referrers(registry, digest, tag_of(digest))

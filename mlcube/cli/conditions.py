@@ -23,6 +23,9 @@ def check_available(choice: Choice, invocation: Invocation) -> None:
     fact = choice.platform.runner.identify(invocation, choice.host)
     if fact is None or fact.name != "image":
         return
+    own = str(invocation.singularity.get("image") or "")
+    if choice.platform.runner_name == "singularity" and os.path.isabs(own) and os.path.isfile(own):
+        return  # a SIF file, which is read when it is first used
     from mlcube.execute import ask
 
     if fact.parse(ask(fact.argv)) is None:

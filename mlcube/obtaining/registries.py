@@ -1,21 +1,24 @@
 """Cubes from registries: their layers brought at the same time, and unpacked while others still arrive."""
 
+import math
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, PACK, read_config
 from mlcube.errors import MissingInput, Unreachable, UsageError
+from mlcube.known_digests import KnownDigests
 from mlcube.obtaining.admitting import admit_published
 from mlcube.obtaining.asking import Asking, Progress
 from mlcube.oci import Descriptor, Manifest
 from mlcube.offline import offline
 from mlcube.references import Reference
 from mlcube.registry import Registry, Repository, in_parallel
-from mlcube.store import Kept
+from mlcube.store import Kept, Store
 from mlcube.store.building import Building
 from mlcube.store.kept import read_manifest
-from mlcube.store.tree import sha256_of
 
 if TYPE_CHECKING:
     from mlcube.trust.policy import Admission
@@ -86,21 +89,33 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
                 store.add(registry.blob(manifest.config))
             read_config(store.read(manifest.config.digest))
             total = Progress(sum(each.size for each in manifest.layers), asking.progress)
-            bring = _Bringing(registry, asking, total)
-            with store.build(digest, manifest, reference.canonical) as building:
-                jobs = [partial(bring, layer, building) for layer in _in_order(manifest)]
-                in_parallel(jobs, workers=_LARGE + _SMALL, check=asking.check)
+            with KnownDigests() as known:
+                bring = _Bringing(registry, asking, total, known)
+                with store.build(digest, manifest, reference.canonical) as building:
+                    jobs = [partial(bring, layer, building) for layer in _in_order(manifest)]
+                    in_parallel(jobs, workers=_LARGE + _SMALL, check=asking.check)
+                _note(manifest, store, known)
         kept = store.cube(digest)
     if kept is None:
         raise MissingInput(f"the cube `{digest}` was removed while it was brought", hint="once more")
     return kept
 
 
+def _note(manifest: Manifest, store: Store, known: KnownDigests) -> None:
+    """Remember large files as they are now, with the link that was made: the next version need not read them."""
+    for layer in manifest.layers:
+        if layer.media_type == FILE:
+            path = os.path.realpath(store.blob_path(layer.digest))
+            with suppress(OSError):
+                # They are read-only, and nobody has had a name for them: they are not too fresh to be believed.
+                known.note(f"file:{path}", [os.stat(path)], layer.digest, layer.size, math.inf)
+
+
 class _Bringing:
     """Brings one layer after the other, each in the thread that calls."""
 
-    def __init__(self, registry: Registry, asking: Asking, progress: Progress) -> None:
-        self._registry, self._asking, self._progress = registry, asking, progress
+    def __init__(self, registry: Registry, asking: Asking, progress: Progress, known: KnownDigests) -> None:
+        self._registry, self._asking, self._progress, self._known = registry, asking, progress, known
 
     def __call__(self, layer: Descriptor, building: Building) -> None:
         store = self._asking.store
@@ -125,7 +140,7 @@ class _Bringing:
         """Whether the blob is there, of another cube or from before; one that was damaged is removed."""
         store = self._asking.store
         try:
-            if f"sha256:{sha256_of(store.blob_path(layer.digest), self._asking.check)}" == layer.digest:
+            if self._known.of_file(store.blob_path(layer.digest), self._asking.check)[0] == layer.digest:
                 return True
         except FileNotFoundError:
             return False

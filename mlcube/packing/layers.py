@@ -10,7 +10,7 @@ from typing import BinaryIO
 import msgspec
 
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, PACKED, SMALL_BYTES, TITLE
-from mlcube.errors import CubeError, MissingInput
+from mlcube.errors import CubeError, InvalidFile, MissingInput, Problem
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import Descriptor
 from mlcube.packing import tar
@@ -47,7 +47,8 @@ def layers(
 ) -> tuple[Layer, ...]:
     """The card if there is one, then packs, then large files: the same for the same content, wherever it lies.
 
-    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read.
+    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read, InvalidFile
+    for a private key.
     """
     small = [entry for entry in entries if entry.size < SMALL_BYTES]
     card = [entry for entry in small if entry.path == CARD_FILE and entry.target is None]
@@ -120,6 +121,9 @@ def _content(root: str, entry: Entry) -> bytes:
         content = file.read(entry.size + 1)
     if len(content) != entry.size:
         raise _changed(entry)
+    if content.startswith(b"-----BEGIN ") and b"PRIVATE KEY" in content[:64]:
+        message = f"`{entry.path}` is a private key, which is for nobody else"
+        raise InvalidFile((Problem(message=message, hint="name it in `.cubeignore` to leave it out"),))
     return content
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from mlcube.artifact import ARTIFACT, PUBLICATION
-from mlcube.errors import CubeError, MissingInput, Refused
+from mlcube.errors import CubeError, Denied, MissingInput, Refused
 from mlcube.oci import MANIFEST, Descriptor, Manifest, digest_of
 from mlcube.packing import Layer
 from mlcube.publishing.accompanying import EMPTY_BLOB, referrer
@@ -17,6 +17,8 @@ __all__ = ["Former", "Sent", "former", "missing", "send"]
 
 Progress = Callable[[int], None]
 Check = Callable[[], None]
+_WORKERS = 8
+"""A few large files keep the line busy while many packs wait for answers."""
 
 
 class Former(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +47,7 @@ def former(registry: Registry, tag: str) -> Former:
     """
     try:
         found, content = registry.manifest(tag)
-    except MissingInput:
+    except (MissingInput, Denied):  # some registries forbid to read what is not there; sending tells what is wrong
         return Former()
     try:
         manifest = msgspec.json.decode(content, type=Manifest) if found.artifact_type == ARTIFACT else None
@@ -112,7 +114,7 @@ def _upload(registry: Registry, blobs: Sequence[Layer], check: Check, progress: 
     def job(layer: Layer) -> Callable[[], int]:
         return lambda: registry.upload(layer.descriptor, layer.open, progress)
 
-    return sum(in_parallel([job(layer) for layer in blobs], check=check)) if blobs else 0
+    return sum(in_parallel([job(layer) for layer in blobs], workers=_WORKERS, check=check)) if blobs else 0
 
 
 def _attach(

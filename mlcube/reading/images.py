@@ -122,10 +122,16 @@ def python_environment(report: Report, root: str, python: PythonFile) -> PythonE
         version=version,
         requirements=_requirements(report, root, python.requirements),
         source=source,
-        excluded=("workspace",) if os.path.realpath(source) == os.path.realpath(root) else (),
+        excluded=_no_code(source, root),
         image=python.image,
         entrypoint=entrypoint,
     )
+
+
+def _no_code(source: str, root: str) -> tuple[str, ...]:
+    """What lies at the top of the code and is none of it: the cube's own workspace, and a lock, which tells of it."""
+    names = ("workspace",) if os.path.realpath(source) == os.path.realpath(root) else ()
+    return (*names, "mlcube.lock") if os.path.isfile(os.path.join(source, "mlcube.lock")) else names
 
 
 def _requirements(report: Report, root: str, written: str | list[str] | None) -> str:

@@ -14,6 +14,7 @@ from mlcube.oci import Descriptor, Manifest
 from mlcube.store.kept import About
 from mlcube.store.tree import sha256_of
 from mlcube.unpacking import Unpacking, unpack_tar
+from mlcube.unpacking.folder import Readable, refused
 
 if TYPE_CHECKING:
     from mlcube.store.content import Store
@@ -23,6 +24,8 @@ __all__ = ["Building"]
 _PIECE_BYTES = 1 << 20
 _MOST_MEMBERS = 2_000_000
 _MOST_PACKED = 1 << 50
+_MOST_UNPACKED, _MOST_TIMES = 1 << 28, 1000
+"""To how much a packed file may unpack: so many bytes, and so many times what it takes packed."""
 
 
 class Building:
@@ -117,7 +120,8 @@ class Building:
             target = self._unpacking.reserve(name)
         digest = None
         with open(self._store.blob_path(layer.digest), "rb") as packed, opened(packed, "zstd") as content:
-            digest = _written(content, target, 0o555 if mode & 0o100 else 0o444, self._check)
+            bounded = _Bounded(content, name, _MOST_UNPACKED + _MOST_TIMES * layer.size)
+            digest = _written(bounded, target, 0o555 if mode & 0o100 else 0o444, self._check)
         with self._lock:
             self._unpacking.note(name, digest)
 
@@ -128,6 +132,21 @@ class Building:
     def _damaged(self, layer: Descriptor) -> Damaged:
         self._store.forget(layer.digest)
         return Damaged(f"the blob `{layer.digest}` is not what its digest says", hint="`cube pull` brings it anew")
+
+
+class _Bounded:
+    """A stream that may not become longer than what somebody would pack so small."""
+
+    def __init__(self, content: IO[bytes], name: str, most: int) -> None:
+        self._content, self._name, self._left = content, name, most
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        piece = self._content.read(size)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise refused(self._name, "unpacks to so much that it can only be meant to fill the disk")
+        return piece
 
 
 class _Hashed:
@@ -170,7 +189,7 @@ def _copy(source: str, target: str, mode: int, check: Callable[[], None]) -> Non
         _written(file, target, mode, check)
 
 
-def _written(content: IO[bytes], target: str, mode: int, check: Callable[[], None]) -> str:
+def _written(content: Readable, target: str, mode: int, check: Callable[[], None]) -> str:
     import hashlib
 
     digest = hashlib.sha256()

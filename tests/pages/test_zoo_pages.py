@@ -55,15 +55,22 @@ def cubes() -> list[Described]:
         signatures=(Signature(key=DIGEST, name="lab"),),
         results=(Result(metric="accuracy", value=0.97, task="train"),),
     )
-    evil = Entry(name=EVIL, version=EVIL, description=EVIL, license=EVIL, authors=(EVIL,), platforms=("local",),
-                 digest=DIGEST, tasks=(Task(name=EVIL, kind="other", outputs=(Parameter(name=EVIL),)),))  # fmt: skip
+    hostile = Task(name=EVIL, outputs=(Parameter(name=EVIL),))
+    evil = Entry(
+        name=EVIL,
+        version=EVIL,
+        description=EVIL,
+        license=EVIL,
+        authors=(EVIL,),
+        platforms=("local",),
+        digest=DIGEST,
+        tasks=(hostile,),
+    )
     other = f"oci://registry.example/lab/digits@{DIGEST[:-1]}c"
     older = msgspec.structs.replace(digits, version="1.1.0", reference=other)
-    many = [
-        Entry(name=f"model-{number:02}", description="One of many.", license="MIT", platforms=("docker",), digest=DIGEST,
-              tasks=(Task(name="train", kind="train"),))
-        for number in range(57)
-    ]  # fmt: skip
+    one = Entry(name="", description="One of many.", license="MIT", platforms=("docker",), digest=DIGEST)
+    one = msgspec.structs.replace(one, tasks=(Task(name="train", kind="train"),))
+    many = [msgspec.structs.replace(one, name=f"model-{number:02}") for number in range(57)]
     cards = {"digits": CARD}
     return [Described(entry=each, source=each.name, card=cards.get(each.name)) for each in (evil, digits, older, *many)]
 
@@ -203,8 +210,11 @@ def test_a_cubes_page_shows_what_there_is(browser: Browser, address: str) -> Non
     assert links == ["https://example.org/", "https://e.org/x.png"]
     drawn = browser.run("return [...document.querySelectorAll('svg.graph text')].map(e => e.textContent)")
     assert sorted(drawn) == ["data", "infer", "model", "out.csv", "train"]
+    wanted = f"cube run oci://registry.example/lab/digits@{DIGEST} --task infer"
+    assert browser.texts(".pick .chosen code") == [wanted]
+    browser.choose("#pick", "3")
+    assert browser.texts(".pick .chosen code") == [f"{wanted} --platform slurm"]
     commands = browser.texts(".command code")
-    assert f"cube run oci://registry.example/lab/digits@{DIGEST} --task infer --platform slurm" in commands
     assert "cube zoo add zoo https://lab.example/zoo" in commands
     browser.click("aside dd a[href*='1.1.0']")
     until(lambda: browser.text("h1") == "digits 1.1.0")

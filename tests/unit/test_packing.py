@@ -174,6 +174,13 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
         contents(str(tmp_path / "nothing"))
 
 
+def test_a_private_key_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "cube").mkdir()
+    (tmp_path / "cube/lab.key").write_text("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nx\n")
+    with pytest.raises(InvalidFile, match=r"`lab.key` is a private key"):
+        packed(tmp_path / "cube")
+
+
 def test_virtual_environments_are_no_content(tmp_path: Path) -> None:
     (tmp_path / "env/bin").mkdir(parents=True)
     (tmp_path / "env/pyvenv.cfg").write_text("")
