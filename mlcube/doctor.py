@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mlcube import directories, site
+from mlcube import directories, patience, site
 from mlcube.checking import Check, Checking, no, not_asked, yes
 from mlcube.errors import CubeError, EngineUnavailable, MissingInput, PreparationFailed, Refused, UsageError
 from mlcube.host import ask_now
@@ -100,7 +100,10 @@ def examine(
     resolved, misunderstood = _resolved(settings, wanted, options)
     room = site.room_fact(_places(needed))
     facts = {each.name: _facts(each) for each in resolved}
-    answers = ask_now((room, site.QUOTA, *(fact for each in facts.values() for fact in each)), timeout_seconds=_SECONDS)
+    answers = ask_now(
+        (room, site.QUOTA, *(fact for each in facts.values() for fact in each)),
+        timeout_seconds=patience.answer_seconds(_SECONDS),
+    )
     hosts = {name: _read(each, answers) for name, each in facts.items()}
     disk = max((each.resources.disk_bytes or 0 for each in needed.tasks), default=0) if needed else 0
     here = _read((room, site.QUOTA), answers)
@@ -198,7 +201,7 @@ def _images(
             continue  # a task says it
         asked[platform.name] = (identity, sources)
     every = (fact for identity, sources in asked.values() for fact in (identity, *sources) if fact)
-    answers = ask_now(every, timeout_seconds=_SECONDS)
+    answers = ask_now(every, timeout_seconds=patience.answer_seconds(_SECONDS))
     return {name: _image(name, image, *found, answers) for name, found in asked.items()}
 
 

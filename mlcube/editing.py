@@ -6,6 +6,7 @@ from typing import Any
 
 from mlcube import directories
 from mlcube.errors import CubeError
+from mlcube.patience import answer_seconds
 from mlcube.settings import Settings, parse_settings, read_settings
 from mlcube.source import Document, Key, read_text
 
@@ -24,7 +25,8 @@ def edit(
     path = os.path.realpath(file or directories.settings_file())
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with exclusive(os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.lock"), wait_seconds=10):
+        lock = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.lock")
+        with exclusive(lock, wait_seconds=answer_seconds(10.0)):
             text = read_text(path, path) if os.path.lexists(path) else ""
             before = Document.from_yaml(text, path)
             parse_settings(before, path)

@@ -27,7 +27,7 @@ rest() {
     trap 'kill $asleep' TERM
     sleep $seconds &
     asleep=$!
-    wait $asleep && echo >&3
+    wait $asleep && echo late >&3
   ) </dev/null >/dev/null 2>&1 &
   read -r word <&3
   kill $! 2>/dev/null || :

@@ -22,9 +22,9 @@ def connection_seconds() -> float | None:
     return _seconds(CONNECTION)
 
 
-def answer_seconds() -> float:
-    """How long an engine, or another process that writes a note, may take to answer."""
-    return _seconds(ANSWER) or 30.0
+def answer_seconds(otherwise: float = 30.0) -> float:
+    """How long an engine, a host, or another process that writes a note, may take to answer."""
+    return _seconds(ANSWER) or otherwise
 
 
 def limited(pauses: tuple[float, ...]) -> tuple[float, ...]:

@@ -129,7 +129,7 @@ cube_create() { # file
   exit 74
 }
 cube_lock() { # file what-for
-  cube_token=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \\n') cube_told=''
+  cube_token=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \\n') cube_told='' cube_rest=1
   mkdir -p -- "$(dirname -- "$1")"
   cube_mine=$1.$cube_token.new
   printf '{"pid":%s,"host":"%s","boot":"%s","start":%s,"token":"%s"}' \\
@@ -145,7 +145,9 @@ cube_lock() { # file what-for
     [ -n "$cube_told" ] || printf '%s\\n' "waiting for process $(cube_field pid "$1") on $(cube_field host "$1")$2" \\
       "hint: if it does not run: rm $1" >&2
     cube_told=yes
-    sleep 1 & cube_wait || :
+    sleep "$cube_rest" & cube_wait || :
+    cube_rest=$((cube_rest + (cube_rest + 1) / 2))
+    [ "$cube_rest" -le 15 ] || cube_rest=15
   done
   cube_held=$1
   rm -f -- "$cube_mine"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from mlcube.patience import answer_seconds
 from mlcube.plan import Command, Pipe, SecretText
 from mlcube_runners._staging import Parcel
 
@@ -56,7 +57,12 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             yield from ("-p", str(self.port))
         if self.identity_file:
             yield from ("-i", self.identity_file)
-        settings = {"BatchMode": "yes", "ConnectTimeout": "15", "ServerAliveInterval": "15", "ServerAliveCountMax": "4"}
+        settings = {
+            "BatchMode": "yes",
+            "ConnectTimeout": f"{max(1, round(answer_seconds(15.0)))}",
+            "ServerAliveInterval": "15",
+            "ServerAliveCountMax": "4",
+        }
         settings |= {"LogLevel": "ERROR", "ClearAllForwardings": "yes", "RemoteCommand": "none", "RequestTTY": "no"}
         if self.control:
             # Short, because the path of a socket may have 107 bytes; the rest of the name is ssh's.
@@ -86,12 +92,20 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     def command(self, *words: str, quiet: bool = False) -> Command:
         """A command to perform there. It may be performed twice."""
-        return Command(argv=self.ssh(*words), transient=LOST, quiet=quiet)
+        return Command(argv=self.ssh(*words), transient=LOST, quiet=quiet, waiting=f"`{self.host}` to answer")
 
     def script(self, text: str, *, failure: str | None = None, hint: str | None = None, quiet: bool = False) -> Command:
         """A script to perform there. It may be performed twice."""
         argv = self.ssh("sh", "-euc", _READ_SCRIPT)
-        return Command(argv=argv, input=text, transient=LOST, failure=failure, hint=hint, quiet=quiet)
+        return Command(
+            argv=argv,
+            input=text,
+            transient=LOST,
+            failure=failure,
+            hint=hint,
+            quiet=quiet,
+            waiting=f"`{self.host}` to do its part",
+        )
 
     def write_secret(self, name: str, path: str) -> Command:
         """Write a secret there, which is seen in no argument."""
@@ -108,11 +122,16 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             if not parcel.names:
                 return whole
             names = Command(argv=("printf", r"%s\0", *parcel.names))
-            return Pipe(source=names, target=msgspec.structs.replace(whole, transient=()), transient=whole.transient)
+            return Pipe(
+                source=names,
+                target=msgspec.structs.replace(whole, transient=()),
+                transient=whole.transient,
+                waiting=self._there,
+            )
         some = ("sh", "-c", PACK, "sh", "-h" if parcel.follow else "", parcel.source, *parcel.names)
         packed = Command(argv=some if parcel.names else ("tar", "-C", parcel.source, "-cf", "-", "."))
         unpack = Command(argv=self.ssh("tar", "-C", parcel.target, "-xof", "-"))
-        return Pipe(source=packed, target=unpack, transient=LOST)
+        return Pipe(source=packed, target=unpack, transient=LOST, waiting=self._there)
 
     def fetch(self, parcel: Parcel, rsync: bool) -> Command | Pipe:
         """Bring back what is there of a parcel. The attributes of the directory itself stay what they are."""
@@ -127,7 +146,13 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         # Some archives one after the other, where the names are too many for one command.
         packed = Command(argv=self.ssh("sh", "-c", packing(parcel)))
         unpack = Command(argv=("tar", "-C", parcel.source, "--ignore-zeros", "-xof", "-"))
-        return Pipe(source=packed, target=unpack, transient=LOST)
+        return Pipe(
+            source=packed, target=unpack, transient=LOST, waiting=f"what the task wrote to come from `{self.host}`"
+        )
+
+    @property
+    def _there(self) -> str:
+        return f"what the task reads to reach `{self.host}`"
 
     @property
     def _in_address(self) -> str:
@@ -138,7 +163,12 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         shell = " ".join(map(_quoted_for_rsync, ("ssh", *self.options())))
         options = ("-rlpt", "--protect-args", "-e", shell)
         failure = f"files could not be brought to or from `{self.host}`"
-        return Command(argv=("rsync", *options, *words), transient=_LOST_BY_RSYNC, failure=failure)
+        return Command(
+            argv=("rsync", *options, *words),
+            transient=_LOST_BY_RSYNC,
+            failure=failure,
+            waiting=f"files on their way to or from `{self.host}`",
+        )
 
 
 def control_directory(user: int, cache: str | None) -> str:

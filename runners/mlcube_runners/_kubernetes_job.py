@@ -2,6 +2,7 @@
 
 import shlex
 
+from mlcube.patience import limited
 from mlcube_runners._kubernetes_ranks import FINISHED, RANKS
 from mlcube_runners._kubernetes_sending import SENDING
 
@@ -41,6 +42,9 @@ _TEMPORARY = "|".join(
 
 _FAULTY = r"50[0-9] |5[0-9][0-9] [A-Z]|size validation|unexpected commit digest|failed to (copy|do request)"
 """What is said by a node of a registry that may answer well a little later."""
+
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, *(30.0 * 2**n for n in range(5)), 900.0, 1800.0, *(3600.0,) * 4)
+"""Between attempts to get through: hours in all."""
 
 _JOB = r"""# Sees to the job of this directory: sh job WORD...; the words are below
 cd "$(dirname "$0")" || exit 1
@@ -203,7 +207,7 @@ beyond() { # beyond BYTES
 }
 
 # How long to wait for a connection: hours in all, and then what is in the pod is still there.
-pauses="1 2 4 8 15 30 60 120 240 480 900 1800 3600 3600 3600 3600 end"
+pauses="@PAUSES@ end"
 
 @SENDING@
 # Whoever was killed may have left another one that fetches the same; each has files of its own.
@@ -266,7 +270,7 @@ exit_with_status() {
     unanswered=$((unanswered + 1))
     [ $unanswered -le 30 ] || exit @LOST@
     [ -e job ] || { say "$gone"; exit 137; }
-    sleep 1
+    sleep $((1 + unanswered / 5))
   done
 }
 @RANKS@
@@ -423,4 +427,5 @@ def job_script(
     first, _, rest = _JOB.partition("\n")
     whole = rest.replace("@RANKS@", RANKS if ranks > 1 else "").replace("@SENDING@\n", SENDING)
     body = whole.replace("@LOST@", str(LOST_STATUS)).replace("@PART@", str(part_mebibytes))
+    body = body.replace("@PAUSES@", " ".join(f"{pause:g}" for pause in limited(_PAUSES)))
     return "\n".join([first, *lines, body])

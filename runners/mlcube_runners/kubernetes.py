@@ -32,6 +32,15 @@ _EMPTY = '[ -d "$1" ] && [ -z "$(ls -A "$1")" ]'
 _NONE_THERE = 'for path do [ ! -e "$path" ] || exit 1; done'
 _HINT = "see what there is: `kubectl get events`, and which images, quotas and nodes"
 
+_WAITING = {
+    "create": "the cluster to take the job",
+    "receive": "the pod to start, so that it can be sent what the task reads",
+    "send": "what the task reads to reach the pod",
+    "start": "the task to begin in its pod",
+    "fetch": "what the task wrote to come back from the pod",
+}
+"""What the user waits for, by the step."""
+
 
 class KubernetesRunner(msgspec.Struct, frozen=True, kw_only=True):
     """Runs tasks as jobs of a Kubernetes cluster. What they read is sent there, and what they write comes back."""
@@ -144,6 +153,7 @@ class KubernetesRunner(msgspec.Struct, frozen=True, kw_only=True):
             for number, each in enumerate(back)
         )
         remove = command("sh", "-c", 'sh "$1/job" remove && rm -rf -- "$1"', "sh", directory, quiet=True)
+        remove = msgspec.structs.replace(remove, waiting="the cluster to remove the job")
         return Plan(
             steps=(
                 command("mkdir", "-p", "-m", "700", "--", directory),
@@ -271,7 +281,7 @@ class KubernetesRunner(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _step(self, job: str, *words: str) -> Command:
-        return Command(argv=("sh", job, *words), quiet=True, hint=_HINT)
+        return Command(argv=("sh", job, *words), quiet=True, hint=_HINT, waiting=_WAITING.get(words[0]))
 
     def _sent(self, number: int, parcel: Parcel, job: str) -> Step:
         """Nothing is started for what is empty, as the directories of outputs mostly are."""

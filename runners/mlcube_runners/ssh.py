@@ -213,16 +213,18 @@ class SshRunner(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(inner.task, Job):
             there = inner.task
             start = f"{mark}\n{there.start.script()}"
-            follow, status, timed = there.follow.argv, there.status.argv, there.timed
+            follow, status, timed, waiting = there.follow.argv, there.status.argv, there.timed, there.waiting
         else:
             script = (f"{staging.directory}/job",)
             start = shlex.join(("sh", *script, "start"))
             follow, status, timed = ("sh", *script, "follow"), ("sh", *script, "status"), False
+            waiting = None
         return Job(
             start=Command(argv=("sh", "-c", start)),
             follow=Command(argv=connection.following(*follow)),
             status=Command(argv=connection.ssh(*status)),
             lost=(*LOST, *KILLED),
+            waiting=waiting,
             timed=timed,
         )
 

@@ -1,0 +1,47 @@
+"""Scripts that wait for a word, and for a while where none comes."""
+
+import subprocess
+import time
+from pathlib import Path
+
+from mlcube.listening import LISTENING
+
+
+def shell(script: str, directory: Path) -> tuple[str, float]:
+    begun = time.monotonic()
+    done = subprocess.run(
+        ["sh", "-eu", "-c", f"{LISTENING}\n{script}"], cwd=directory, capture_output=True, text=True, check=True
+    )
+    return done.stdout, time.monotonic() - begun
+
+
+def test_a_word_cuts_a_rest_short(tmp_path: Path) -> None:
+    said, seconds = shell("listen words.1; rounds=100; tell words.*; rest; echo $seconds $word", tmp_path)
+    assert said == "13\n"
+    assert seconds < 5
+
+
+def test_without_a_word_a_rest_is_a_second_at_least(tmp_path: Path) -> None:
+    said, seconds = shell("listen words.1; rest; echo $word", tmp_path)
+    assert said == "late\n"
+    assert 1 <= seconds < 5
+
+
+def test_where_no_file_can_be_made_a_rest_is_whole(tmp_path: Path) -> None:
+    said, seconds = shell("listen nowhere/words; rest; echo $seconds", tmp_path)
+    assert said == "1\n"
+    assert 1 <= seconds < 5
+
+
+def test_nobody_waits_for_who_has_gone(tmp_path: Path) -> None:
+    _, seconds = shell("mkfifo words.1; tell words.* nothing.*", tmp_path)
+    assert seconds < 5
+
+
+def test_the_rests_grow_to_a_quarter_of_a_minute(tmp_path: Path) -> None:
+    script = "sleep() { :; }; for n in $(seq 150); do rest; echo $seconds; done"
+    pauses = [int(line) for line in shell(script, tmp_path)[0].split()]
+    assert pauses[0] == 1
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 15
+    assert sum(pauses[:24]) >= 24
