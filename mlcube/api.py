@@ -287,7 +287,7 @@ def _asked(argv: Sequence[str], *, environment: Mapping[str, str] | None) -> str
     """
     import sys
 
-    from mlcube.execute import ask
+    from mlcube.asking import ask
     from mlcube.failures import ERRORS
 
     answer = ask((sys.executable, "-m", "mlcube", *argv), environment=environment, timeout_seconds=float("inf"))

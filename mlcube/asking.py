@@ -1,17 +1,44 @@
-"""Asks several commands at the same time."""
+"""Asks commands what they say: one, or several at the same time."""
 
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from mlcube.child import Child, kill
+from mlcube import patience
+from mlcube.child import Child, attend, kill
 from mlcube.failures import CannotStart
 from mlcube.plan import Command
 from mlcube.runner import Answer
 from mlcube.starting import start
 from mlcube.stream import Log
 
-__all__ = ["ask_all"]
+__all__ = ["ask", "ask_all"]
+
+
+def ask(
+    argv: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+) -> Answer:
+    """What a command says. A missing executable is an answer too, with status 127; one that is too slow has 124.
+
+    How slow that is, is the user's to say, unless it is given.
+    """
+    timeout_seconds = timeout_seconds or patience.answer_seconds()
+    command = Command(argv=tuple(argv), environment=environment or {})
+    try:
+        child = start(command, Log(None), {}, (None, None), keep=1 << 26)
+    except CannotStart as error:
+        return Answer(error.status, "", str(error))
+    output, errors = child.routes
+    try:
+        slow = attend(child, deadline=time.monotonic() + timeout_seconds) == "late"
+    finally:
+        if not child.gone:
+            kill(child)
+        child.close()
+    status = child.reap() if child.gone else 124
+    if slow:
+        return Answer(124, "", f"`{argv[0]}` gave no answer within {timeout_seconds:g} seconds")
+    return Answer(status, output.kept.decode(errors="replace"), errors.kept.decode(errors="replace"))
 
 
 def ask_all(commands: Sequence[Sequence[str]], *, timeout_seconds: float) -> tuple[Answer, ...]:

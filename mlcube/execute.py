@@ -3,10 +3,11 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 
 from mlcube import files, locks, patience
+from mlcube.asking import ask
 from mlcube.child import Child, attend, kill
 from mlcube.errors import Busy, CubeError, Interrupted, PreparationFailed, TimedOut
 from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened
@@ -19,7 +20,7 @@ from mlcube.starting import start
 from mlcube.stopping import GRACE_SECONDS, SHORT_SECONDS, Stopping
 from mlcube.stream import Log
 
-__all__ = ["Execution", "ask"]
+__all__ = ["Execution"]
 
 _LONGEST_PAUSE = 60.0
 
@@ -28,32 +29,6 @@ _SILENT_SECONDS = 2.0
 
 _KEPT_BYTES = 8192
 """How much of a step's output is kept to be shown if it fails."""
-
-
-def ask(
-    argv: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_seconds: float | None = None
-) -> Answer:
-    """What a command says. A missing executable is an answer too, with status 127; one that is too slow has 124.
-
-    How slow that is, is the user's to say, unless it is given.
-    """
-    timeout_seconds = timeout_seconds or patience.answer_seconds()
-    command = Command(argv=tuple(argv), environment=environment or {})
-    try:
-        child = start(command, Log(None), {}, (None, None), keep=1 << 26)
-    except CannotStart as error:
-        return Answer(error.status, "", str(error))
-    output, errors = child.routes
-    try:
-        slow = attend(child, deadline=time.monotonic() + timeout_seconds) == "late"
-    finally:
-        if not child.gone:
-            kill(child)
-        child.close()
-    status = child.reap() if child.gone else 124
-    if slow:
-        return Answer(124, "", f"`{argv[0]}` gave no answer within {timeout_seconds:g} seconds")
-    return Answer(status, output.kept.decode(errors="replace"), errors.kept.decode(errors="replace"))
 
 
 class Execution:

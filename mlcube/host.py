@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from mlcube import directories, files, locks
+from mlcube.asking import ask
 from mlcube.errors import CubeError
-from mlcube.execute import ask
 from mlcube.runner import Answer, Fact, Host, Runner
 
 __all__ = ["ask_now", "describe", "executable", "gather"]

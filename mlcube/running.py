@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlcube import __version__, checksum, host, locks, record, workspace
+from mlcube.asking import ask
 from mlcube.cube import Cube
 from mlcube.errors import (
     Busy,
@@ -21,7 +22,7 @@ from mlcube.errors import (
     TimedOut,
     UsageError,
 )
-from mlcube.execute import Execution, ask
+from mlcube.execute import Execution
 from mlcube.holding import holding
 from mlcube.invocation import Invocation, Parameter
 from mlcube.plan import Plan

@@ -9,12 +9,12 @@ from typing import IO, Any
 import msgspec
 
 from mlcube import files, oci
+from mlcube.asking import ask
 from mlcube.bundling.layout import ROLE, Entry, Platform, decode, header, padding
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
 from mlcube.child import Child, attend, kill
 from mlcube.errors import CubeError, Damaged, EngineUnavailable, PreparationFailed
-from mlcube.execute import ask
 from mlcube.plan import Command
 from mlcube.starting import start
 from mlcube.stream import Log

@@ -3,9 +3,9 @@
 import os
 
 from mlcube import files
+from mlcube.asking import ask
 from mlcube.bundling.images import EngineImage
 from mlcube.errors import PreparationFailed, Refused
-from mlcube.execute import ask
 from mlcube.plan import Command
 from mlcube.starting import start
 from mlcube.stream import Log

@@ -3,8 +3,8 @@
 import os
 import sys
 
+from mlcube.asking import ask
 from mlcube.errors import PreparationFailed
-from mlcube.execute import ask
 from mlcube.python_versions import admits
 
 __all__ = ["admitted", "collect", "download", "run_pip", "this_version"]

@@ -1,10 +1,10 @@
 """`cube collect`: what a run has left, if its task has ended."""
 
+from mlcube.asking import ask
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
 from mlcube.cli.wait import Id, Secret, ending, waited
 from mlcube.errors import Busy
-from mlcube.execute import ask
 from mlcube.plan import Job
 from mlcube.record import Plans, RunDirectory, find_id
 

@@ -26,7 +26,7 @@ def check_available(choice: Choice, invocation: Invocation) -> None:
     own = str(invocation.singularity.get("image") or "")
     if choice.platform.runner_name == "singularity" and os.path.isabs(own) and os.path.isfile(own):
         return  # a SIF file, which is read when it is first used
-    from mlcube.execute import ask
+    from mlcube.asking import ask
 
     if fact.parse(ask(fact.argv)) is None:
         name = invocation.image or f"image of `{invocation.cube}`"

@@ -34,7 +34,7 @@ def command(
     trust: Trust = False,
 ) -> int:
     """Print `{"hash": ...}` of the image or environment that a cube uses, its id and its registry digests."""
-    from mlcube.execute import ask
+    from mlcube.asking import ask
     from mlcube.running import configure
 
     invocation, choice = chosen(

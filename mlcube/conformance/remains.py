@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mlcube.execute import ask
+from mlcube.asking import ask
 from mlcube.invocation import Invocation
 from mlcube.plan import Plan
 

@@ -116,7 +116,7 @@ def _fetch(url: str, ref: str | None, commit: str, key: str, asking: Asking) -> 
 
 def _git(*words: str, what: str) -> str:
     """What git says. It asks nobody for a password, runs no hook, and uses no helper that a URL names."""
-    from mlcube.execute import ask
+    from mlcube.asking import ask
 
     environment = {name: value for name, value in _WITHOUT_QUESTIONS.items() if name not in os.environ}
     answer = ask(("git", *_PROTECTED, *words), environment=environment, timeout_seconds=_SECONDS)

@@ -71,7 +71,7 @@ def data_of(
 
 def image_of(platform: Platform, host: Host, invocation: Invocation) -> LockedImage | None:
     """The image or environment that a platform would use; None when it is not there."""
-    from mlcube.execute import ask
+    from mlcube.asking import ask
 
     fact = platform.runner.identify(invocation, host)
     identity = fact.parse(ask(fact.argv)) if fact else None
@@ -164,7 +164,7 @@ def _of_uv(path: str, version: str) -> list[str] | None:
     import shutil
     import sys
 
-    from mlcube.execute import ask
+    from mlcube.asking import ask
 
     beside = os.path.join(os.path.dirname(sys.executable), "uv")
     uv = beside if os.access(beside, os.X_OK) else shutil.which("uv")
@@ -184,7 +184,7 @@ def _of_pip(path: str) -> list[str]:
 
     import msgspec
 
-    from mlcube.execute import ask
+    from mlcube.asking import ask
 
     words = ("-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", "--requirement")
     answer = ask((sys.executable, *words, path), timeout_seconds=_SECONDS)

@@ -8,9 +8,10 @@ from typing import Literal
 import msgspec
 
 from mlcube.artifact import PublishedImage
+from mlcube.asking import ask
 from mlcube.cube import Cube, Image
 from mlcube.errors import CubeError, Damaged, PreparationFailed
-from mlcube.execute import Execution, ask
+from mlcube.execute import Execution
 from mlcube.plan import Command, Plan, command
 from mlcube.publishing.destination import Destination, split
 from mlcube.registry import Registry

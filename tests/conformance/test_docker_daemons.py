@@ -84,7 +84,7 @@ def test_who_may_not_use_the_daemon_is_told_which_group_may(carrier: Carrier, tm
     if os.getuid() != 0:
         pytest.skip("needs root, to ask as somebody else")
     fact = next(fact for fact in carrier.runner.facts() if fact.name == "docker")
-    from mlcube.execute import ask
+    from mlcube.asking import ask
 
     answer = ask(("setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", *fact.argv))
     host = {**carrier.host, "docker": fact.parse(answer)}

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlcube.asking import ask
 from mlcube.conformance.carrier import Carrier
 from mlcube.conformance.rendering import PROBE
 from mlcube.cube import PythonEnvironment, Recipe
 from mlcube.errors import PreparationFailed
-from mlcube.execute import ask
 from mlcube.invocation import Invocation, Word
 from mlcube_runners.singularity import SingularityRunner
 

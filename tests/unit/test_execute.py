@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mlcube.asking import ask
 from mlcube.errors import (
     CubeError,
     Interrupted,
@@ -19,7 +20,7 @@ from mlcube.errors import (
     PreparationFailed,
     TimedOut,
 )
-from mlcube.execute import Execution, ask
+from mlcube.execute import Execution
 from mlcube.plan import Command, Diagnosis, Fail, Plan, SecretText, Unless, WriteFile, command
 from mlcube.runner import Answer
 from mlcube.signals import Signals, catching

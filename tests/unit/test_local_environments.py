@@ -32,7 +32,7 @@ SEEN = ["CUBE_NAME", "CUBE_RUN_ID", "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "PAT
 
 
 def ask(fact: Fact, **environment: str) -> Any:
-    return fact.parse(execute.ask(fact.argv, environment=environment))
+    return fact.parse(asking.ask(fact.argv, environment=environment))
 
 
 def gather(runner: LocalRunner, **changes: Any) -> dict[str, Any]:

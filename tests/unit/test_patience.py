@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mlcube import locks, patience, watching
+from mlcube.asking import ask
 from mlcube.errors import TimedOut, UsageError
-from mlcube.execute import Execution, ask
+from mlcube.execute import Execution
 from mlcube.plan import Command, Job, Plan, Unless, command
 from mlcube.signals import catching
 

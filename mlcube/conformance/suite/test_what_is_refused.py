@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlcube.asking import ask
 from mlcube.conformance.carrier import Carrier
 from mlcube.cube import Resources
 from mlcube.errors import CubeError, Refused
-from mlcube.execute import ask
 
 
 @pytest.mark.parametrize(
