@@ -92,7 +92,9 @@ def _list(as_json: bool) -> int:
 
 
 def _status(record: Record) -> str:
-    return f"{record.status} ({record.exit_status})" if record.exit_status else record.status
+    told = f"{record.status} ({record.exit_status})" if record.exit_status else record.status
+    attempt = record.attempt
+    return f"{told}, attempt {attempt.number} of {attempt.most}" if attempt else told
 
 
 def _show(record: Record) -> None:
