@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.own_registry import own_registry
-from tests.cli.test_trust import cube, refused
+from tests.cli.signed import cube, refused
 
 pytestmark = [pytest.mark.engine("registry"), pytest.mark.engine("docker")]
 
