@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlcube import directories, execute
+from mlcube import asking, directories
 from mlcube.cube import PythonEnvironment
 from mlcube.invocation import Invocation, Mount, Word
 from mlcube.plan import Command, Plan
