@@ -30,10 +30,13 @@ imports: $(VENV)/.ready
 	$(BIN)/lint-imports
 
 PYTEST_ARGUMENTS ?= -n auto
+# With AGAIN (arguments for pytest), tests that failed beside others are run again alone; what fails twice has failed.
+AGAIN ?=
 
 unit: $(VENV)/.ready
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGUMENTS)
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGUMENTS) || { [ $$? -eq 1 ] && [ -n "$(AGAIN)" ] && \
+	  $(BIN)/coverage run -m pytest --last-failed --last-failed-no-failures none $(AGAIN); }
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

@@ -26,7 +26,7 @@ _LISTING = {
 }
 """How to ask an engine, by the executable that a runner drives, for what it still has of a run."""
 _SLOW = {"squeue", "apptainer", "kubectl"}
-_SLOW_SECONDS = 30.0
+_SLOW_SECONDS = 60.0
 """A cluster takes a moment to note that a job has ended, and what serves a container's files to notice that it has;
 longer on a machine that is busy with other tests."""
 

@@ -9,8 +9,9 @@ id "$user" >/dev/null 2>&1 || useradd -m "$user"
 [ -s "$archive" ] || docker save --output "$archive" "${CUBE_TEST_IMAGE:-python:3.11-slim}"
 chmod a+r "$archive"
 packages=$("${PYTHON:-$root/.venv/bin/python}" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+home=$(getent passwd "$user" | cut -d: -f6)
 cd "$root"
-exec runuser -u "$user" -- env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$(getent passwd "$user" | cut -d: -f6)" USER="$user" \
+exec runuser -u "$user" -- env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$home" USER="$user" \
   LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$root:$root/runners:$packages" \
   CUBE_TEST_IMAGE="docker-archive:$archive" CUBE_REQUIRE_ENGINES=singularity \
-  /usr/bin/python3 -m pytest -p no:cacheprovider "$@"
+  /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/pytest" "$@"

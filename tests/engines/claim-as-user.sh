@@ -34,9 +34,10 @@ until [ "$(kubectl --kubeconfig="$admin" get persistentvolumeclaim cube-tests --
 done
 packages=$("${PYTHON:-$root/.venv/bin/python}" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 docker=$(stat -c %G /var/run/docker.sock) # images are pushed by Docker
+home=$(getent passwd "$user" | cut -d: -f6)
 cd "$root"
 exec runuser -u "$user" -G "$docker" -- env -i PATH=/usr/local/bin:/usr/bin:/bin \
-  HOME="$(getent passwd "$user" | cut -d: -f6)" USER="$user" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
+  HOME="$home" USER="$user" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
   PYTHONPATH="$root:$root/runners:$packages" TMPDIR="$place" CUBE_TEST_IMAGE="${CUBE_TEST_IMAGE:-cube-test/python:3.11}" \
   CUBE_TEST_KUBECONFIG="$own" CUBE_TEST_CLAIM="$place" CUBE_REQUIRE_ENGINES=kubernetes,docker \
-  /usr/bin/python3 -m pytest -p no:cacheprovider --basetemp="$place/tests" "$@"
+  /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/pytest" --basetemp="$place/tests" "$@"
