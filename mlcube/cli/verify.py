@@ -88,7 +88,7 @@ def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admissio
 def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
     from mlcube.bundling.opening import cube_entry
     from mlcube.bundling.reading import Bundle
-    from mlcube.bundling.signatures import signatures_in, wholly_signed
+    from mlcube.bundling.signatures import signatures_in
     from mlcube.bundling.verifying import verify
 
     path = reference.path or ""
@@ -96,8 +96,6 @@ def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
     with Bundle(path) as bundle:
         digest = cube_entry(bundle).digest
         subject = Subject(kind="bundle", name=os.path.realpath(path), digest=digest)
-        if (admission := wholly_signed(bundle)) is not None:
-            return subject, admission
         return subject, admit(subject, lambda: signatures_in(bundle), policy=policy)
 
 

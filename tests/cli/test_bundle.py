@@ -277,21 +277,6 @@ def test_killed_at_any_moment_the_same_command_completes(small: Path, tmp_path: 
     assert [name for name in os.listdir(tmp_path) if "m.cube" in name] == ["m.cube"]
 
 
-@pytest.mark.engine("local")
-def test_a_bundle_that_is_signed_itself_runs_where_a_signature_is_asked_for(small: Path, tmp_path: Path) -> None:
-    succeeds("key", "create", "lab", cwd=tmp_path, CUBE_KEY_PASSWORD="secret")
-    words = ("bundle", "create", "small", "-o", "signed.cube", "--without-tool", "--key", "lab.key")
-    succeeds(*words, cwd=tmp_path, CUBE_KEY_PASSWORD="secret")
-    create(small, "plain.cube")
-    config = tmp_path / "home" / ".config" / "mlcube"
-    config.mkdir(parents=True, exist_ok=True)
-    (config / "trust.yaml").write_text(f"keys: {{lab: '{tmp_path / 'lab.pub'}'}}\ndefault: signed\n")
-    succeeds("verify", "signed.cube", cwd=tmp_path)
-    succeeds("run", "signed.cube", cwd=tmp_path)
-    refused = cube("run", "plain.cube", cwd=tmp_path)
-    assert refused.returncode == 78, refused.stderr
-
-
 @pytest.mark.engine("registry")
 @pytest.mark.engine("docker")
 def test_signatures_travel_and_the_policy_is_kept(docker_cube: Path, carried: Path, tmp_path: Path) -> None:
