@@ -12,7 +12,7 @@ from mlcube.artifact import CubeConfig
 from mlcube.bundling import artifacts, images
 from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
-from mlcube.bundling.signatures import admitted, wholly_signed
+from mlcube.bundling.signatures import admitted
 from mlcube.errors import Damaged, MissingInput, Untrusted
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
@@ -103,7 +103,7 @@ def provide(
     """
     with Bundle(path, whole=True) as bundle:
         admission = admitted(bundle, cube_entry(bundle))
-        signed = admission is not None and admission.signed and wholly_signed(bundle) is None
+        signed = admission is not None and admission.signed
         chosen = runners_of(platform or settings.default_platform, settings)
         own = None
         if not chosen:
