@@ -45,8 +45,7 @@ class Publishing:
         (self.cube / "mlcube.yaml").write_text(CUBE)
         for number in range(FILES):
             with open(self.cube / "weights" / f"part{number}.bin", "wb") as file:
-                for _ in range(mib // FILES):
-                    file.write(os.urandom(1 << 20))
+                file.writelines(os.urandom(1 << 20) for _ in range(mib // FILES))
         for number in range(SMALL_FILES):
             size = 4000 + 6000 * number // SMALL_FILES
             (self.cube / "src" / f"module{number:04}.py").write_bytes(os.urandom(size))

@@ -18,6 +18,9 @@ from mlcube.cli.application import COMMANDS
 from mlcube.doctor import Report
 from mlcube.document import CubeFile
 from mlcube.record import Record
+from mlcube.trust.policy_file import PolicyFile
+from mlcube.zoo.describing import KINDS
+from mlcube.zoo.entries import Index
 
 ROOT = Path(__file__).resolve().parent.parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -48,6 +51,10 @@ def files() -> Iterator[tuple[str, str]]:
     yield "schemas/settings.schema.json", pretty(settings)
     yield "schemas/record.schema.json", pretty(schema(Record, "What is kept of a run (record.json)"))
     yield "schemas/doctor.schema.json", pretty(schema(Report, "What `cube doctor --json` prints"))
+    yield "schemas/trust.schema.json", pretty(schema(PolicyFile, "Which cubes may run on a machine (trust.yaml)"))
+    zoo = schema(Index, "The index of a zoo (index.json)")
+    yield "schemas/zoo.schema.json", pretty(zoo)
+    yield "docs/reference/zoo-index.md", zoo_page(zoo)
     yield "docs/reference/cube-file.md", cube_page(cube)
     yield "docs/reference/settings.md", settings_page(settings)
     yield "docs/reference/command-line.md", command_page()
@@ -118,6 +125,11 @@ def settings_schema() -> dict[str, Any]:
                     ]
                 },
             },
+            "zoos": {
+                "type": "object",
+                "description": "Zoos by name: an address, or an absolute path. The first that knows a cube is asked.",
+                "additionalProperties": {"type": "string"},
+            },
         },
         "additionalProperties": False,
         "$defs": parts,
@@ -159,6 +171,62 @@ def cube_page(content: dict[str, Any]) -> str:
         lines += [f"## {title}", "", part.get("description", ""), ""]
         lines += [f"At `{place}`.", ""] if place else []
         lines += [*table(part), ""]
+    return "\n".join(lines)
+
+
+def zoo_page(content: dict[str, Any]) -> str:
+    """Every key of the index of a zoo."""
+    headings = [
+        ("The file", content, ""),
+        ("A cube", content["$defs"]["Entry"], "cubes"),
+        ("A task", content["$defs"]["Task"], "cubes.tasks"),
+        ("An input or output", content["$defs"]["Parameter"], "cubes.tasks.inputs and cubes.tasks.outputs"),
+        ("A signature", content["$defs"]["Signature"], "cubes.signatures"),
+        ("A result", content["$defs"]["Result"], "cubes.results"),
+    ]
+    lines = [
+        GENERATED,
+        "# The index of a zoo",
+        "",
+        "A zoo is a folder of plain files that any server can serve. `index.json` is what `cube run NAME`,",
+        "`cube search` and `cube zoo show` read, as [its schema](../../schemas/zoo.schema.json) says; the rest is",
+        "for people. Whoever writes an index by other means needs `format`, `schema` and, for each cube,",
+        "`name` and `reference`, which is always a digest in a registry: a zoo can only say which content",
+        "is meant. Keys that are not known are passed over. An index may be 64 MiB long.",
+        "",
+        "```json",
+        '{"format": "mlcube-zoo", "schema": 1, "title": "Lab", "cubes": [',
+        '  {"name": "digits", "version": "1.0.0", "reference": "oci://registry.example/lab/digits@sha256:..."}]}',
+        "```",
+        "",
+        "`cube zoo build` writes cubes by name, the newest version first, each in a line of its own; the same cubes",
+        "give the same bytes. It is fetched with the `ETag` of the last time.",
+        "",
+    ]
+    for title, part, place in headings:
+        lines += [f"## {title}", "", part.get("description", ""), ""]
+        lines += [f"At `{place}`.", ""] if place else []
+        lines += [*table(part), ""]
+    lines += [
+        "## Results",
+        "",
+        "A cube's folder may have a `results.yaml` (or `results.json`): a list of results as above. It may also have",
+        "a folder `results` with records of runs (`cube runs show ID --json`), of which the time is shown. Of a",
+        "published cube they are read if all its small files together have no more than 2 MiB.",
+        "",
+        "```yaml",
+        "- {metric: accuracy, value: 0.97, task: evaluate, dataset: test images, platform: laptop, date: 2025-01-31}",
+        "```",
+        "",
+        "## Kinds of tasks",
+        "",
+        "The kind is that of the first word of a task's name that has one, else `other`.",
+        "",
+        "| kind | words |",
+        "|---|---|",
+        *(f"| `{kind}` | {', '.join(words)} |" for kind, words in KINDS.items()),
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -200,13 +200,18 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
     from mlcube.obtaining import obtain
 
     found = obtain(text)
+    if found.reference.kind == "path":
+        admit_path(found.path)
+    if found.admission is not None:
+        from mlcube.trust.covering import check_overrides
+
+        check_overrides(found.admission, overrides)
     cube, warnings = read_cube(
         found.path, overrides=(*found.overrides, *overrides), workspace=found.workspace, trust=trust
     )
     if found.admission is not None:
-        from mlcube.trust.covering import check_image, check_overrides
+        from mlcube.trust.covering import check_image
 
-        check_overrides(found.admission, overrides)
         check_image(found.admission, cube)
     loaded = Cube(cube, warnings, found.workspace)
     if found.bundle is not None:

@@ -69,7 +69,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @functools.cache
-def absence(engine: str) -> str | None:
+def absence(engine: str) -> str | None:  # noqa: C901 - a case for each engine
     """Why an engine cannot be used here."""
     match engine:
         case "local":
@@ -97,6 +97,8 @@ def absence(engine: str) -> str | None:
             return None if _succeeds("skopeo", "--version") else "skopeo is not installed"
         case "singularity":
             return _absence_of_singularity()
+        case "chromium":
+            return None if _succeeds("chromedriver", "--version") else "Chromium and its driver are not installed"
         case _:
             return f"no test knows how to ask for `{engine}`"
 

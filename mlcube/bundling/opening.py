@@ -103,7 +103,7 @@ def provide(
     """
     with Bundle(path, whole=True) as bundle:
         admission = admitted(bundle, cube_entry(bundle))
-        signed = admission is not None and admission.signed
+        signed = admission is not None and admission.signed and not admission.whole
         chosen = runners_of(platform or settings.default_platform, settings)
         own = None
         if not chosen:

@@ -16,7 +16,7 @@ from mlcube.errors import Damaged, MissingInput
 from mlcube.registry import Registry, Repository, in_parallel
 from mlcube.store import Store
 
-__all__ = ["cube", "image", "referrers"]
+__all__ = ["cube", "image", "referrers", "signatures"]
 
 _INDEXES = (oci.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 
@@ -57,6 +57,23 @@ def referrers(registry: Registry, digest: str, tag: str) -> tuple[Artifact, ...]
         _, manifest = registry.manifest(each.digest)
         found.append(_small(registry, manifest, (each.artifact_type or "referrer").rpartition("/")[2]))
     return tuple(found)
+
+
+def signatures(digest: str) -> tuple[Artifact, ...]:
+    """The signatures of a cube that are kept here, where no registry can be asked for them."""
+    from mlcube.trust.registries import kept
+    from mlcube.trust.signing import PAYLOAD, manifest_of, tag_of
+
+    found = kept(digest)
+    if not found:
+        return ()
+    manifest, config = manifest_of(found)
+    contents = {oci.digest_of(content): content for content in (config, *(each.payload for each in found))}
+    pieces = tuple(
+        Piece(oci.Descriptor(media_type=PAYLOAD, digest=name, size=len(content)), partial(io.BytesIO, content))
+        for name, content in contents.items()
+    )
+    return (Artifact(name=tag_of(digest), role=REFERRER, manifest=manifest, pieces=pieces),)
 
 
 def image(pinned: str, reference: str, store: Store, check: Callable[[], None] = lambda: None) -> Artifact:

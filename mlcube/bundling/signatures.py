@@ -1,17 +1,26 @@
 """The signatures that travel in a bundle, and what the policy of this machine says of its cube."""
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlcube import trust
+import msgspec
+
+from mlcube import files, trust
 from mlcube.bundling.layout import CUBE, Entry
 from mlcube.bundling.reading import Bundle
+from mlcube.errors import Untrusted
 
 if TYPE_CHECKING:
+    from mlcube.trust.keys import PrivateKey
     from mlcube.trust.policy import Admission
+    from mlcube.trust.policy_file import Policy
     from mlcube.trust.signing import Signature
 
-__all__ = ["admitted", "signatures_in"]
+__all__ = ["SUFFIX", "admitted", "sign_whole", "signatures_beside", "signatures_in"]
+
+SUFFIX = ".sig"
+"""What the file of the signatures over a whole bundle has after the bundle's name."""
 
 
 def signatures_in(bundle: Bundle) -> "tuple[Signature, ...]":
@@ -27,15 +36,50 @@ def signatures_in(bundle: Bundle) -> "tuple[Signature, ...]":
     return tuple(found)
 
 
-def admitted(bundle: Bundle, cube: Entry) -> "Admission | None":
+def admitted(bundle: Bundle, cube: Entry, policy: "Policy | None" = None) -> "Admission | None":
     """That the policy allows the cube, which is known by its digest; None without a policy. Raises Untrusted.
 
-    What was signed since the bundle was written may be kept here.
+    A signature over the whole bundle, beside it, says more than those of the cube in it, and is looked at first. What
+    was signed since the bundle was written may be kept here.
     """
-    if not trust.in_force():
+    if policy is None and not trust.in_force():
         return None
     from mlcube.trust.policy import Subject, admit
+    from mlcube.trust.policy_file import read_policy
     from mlcube.trust.registries import kept
 
-    subject = Subject(kind="bundle", name=os.path.realpath(bundle.path), digest=cube.digest)
-    return admit(subject, lambda: (*kept(cube.digest), *signatures_in(bundle)))
+    policy = policy or read_policy()
+    name = os.path.realpath(bundle.path)
+    if beside := signatures_beside(bundle):
+        with suppress(Untrusted):
+            whole = Subject(kind="bundle", name=name, digest=bundle.seal.checksum)
+            found = admit(whole, lambda: beside, policy=policy)
+            return msgspec.structs.replace(found, digest=cube.digest, whole=found.signed)
+    subject = Subject(kind="bundle", name=name, digest=cube.digest)
+    return admit(subject, lambda: (*kept(cube.digest), *signatures_in(bundle)), policy=policy)
+
+
+def signatures_beside(bundle: Bundle) -> "tuple[Signature, ...]":
+    """The signatures over all of the bundle, in the file beside it. What cannot be read is none."""
+    from mlcube.trust.signing import Signature
+
+    try:
+        return msgspec.json.decode(files.read_small(f"{bundle.path}{SUFFIX}"), type=tuple[Signature, ...])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ()
+
+
+def sign_whole(path: str, key: "PrivateKey") -> tuple[str, str]:
+    """Sign all of a bundle, after every byte of it was verified. The file of the signature, and what was signed."""
+    from mlcube.bundling.verifying import verify
+    from mlcube.trust.signing import sign, signed_digest, verified_by
+
+    verify(path)
+    with Bundle(path) as bundle:
+        digest, before = bundle.seal.checksum, signatures_beside(bundle)
+        target = f"{bundle.path}{SUFFIX}"
+        valid = tuple(each for each in before if signed_digest(each) == digest)
+        if not any(verified_by(each, digest, (("own", key.public),)) for each in valid):
+            valid = (*valid, sign(key, os.path.basename(bundle.path), digest))
+        files.write(target, msgspec.json.encode(valid))
+    return target, digest

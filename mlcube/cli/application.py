@@ -41,7 +41,7 @@ COMMANDS = {
     "show-config": "print a cube's file with everything that overrides it",
     "bundle": "carry a cube with everything it needs in one file",
     "key": "create a pair of keys that sign and verify cubes",
-    "sign": "sign a cube that is in a registry",
+    "sign": "sign a cube that is in a registry, or a bundle",
     "verify": "verify who signed a cube, or show this machine's policy",
     "completion": "print the script that completes `cube` in a shell",
 }

@@ -14,7 +14,7 @@ from mlcube.bundling.creating import Artifact, Making, Pending, Piece
 from mlcube.bundling.layout import CUBE
 from mlcube.cli import console
 from mlcube.cli.naming import Named, cube_of, read_named
-from mlcube.cli.trusting import check_trust
+from mlcube.cli.trusting import check_allowed, check_covered
 from mlcube.cube import Cube
 from mlcube.errors import CubeError
 from mlcube.known_digests import KnownDigests
@@ -40,8 +40,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 def source_of(reference: str, *, with_data: bool, trust: bool) -> Source:
     """The cube that a reference names."""
     named = cube_of(reference, told=False)
+    check_allowed(named, ())
     cube, warnings = read_named(named, trust=trust)
-    check_trust(named, cube, ())
+    check_covered(named, cube)
     console.warnings(warnings)
     if named.obtained is None or named.obtained.config is None:
         return Source(cube=cube, artifact=_of_folder(cube, with_data=with_data))
@@ -55,12 +56,13 @@ def _of_published(named: Named, cube: Cube) -> Source:
     from mlcube.trust.signing import tag_of
 
     obtained = named.obtained
-    config, digest, repository = obtained.config, obtained.digest, obtained.reference.repository
+    config, digest, repository = obtained.config, obtained.digest, obtained.repository
     name = f"{config.name}:{config.version or obtained.reference.tag or 'latest'}"
     pinned = config.image.pinned if config.image else None
     store = Store()
     if repository is None or offline():
-        return Source(cube=cube, artifact=published.cube(store, digest, name), pinned=pinned)
+        signed = published.signatures(digest)
+        return Source(cube=cube, artifact=published.cube(store, digest, name), referrers=signed, pinned=pinned)
     with Registry(Repository.parse(repository), report=console.note) as registry:
         artifact = published.cube(store, digest, name, registry)
         told = published.referrers(registry, digest, tag_of(digest))

@@ -21,7 +21,7 @@ from mlcube.cli.arguments import (
 from mlcube.cli.bundle_running import provided
 from mlcube.cli.conditions import check_available, check_image
 from mlcube.cli.naming import Named, cube_of, read_named
-from mlcube.cli.trusting import check_trust
+from mlcube.cli.trusting import check_allowed, check_covered
 from mlcube.cube import Cube, RawNeeds, Task
 from mlcube.invocation import Invocation
 from mlcube.platforms import Choice, choose
@@ -66,8 +66,9 @@ def chosen(named: Named, platform: str | None, override: list[str] | None, *, tr
 
     named, platform = provided(named, platform)
     of_cube, of_runner = overrides(override, platform)
+    check_allowed(named, of_cube)
     cube, warnings = read_named(named, of_cube, trust=trust)
-    check_trust(named, cube, of_cube)
+    check_covered(named, cube)
     console.warnings(warnings)
     invocation = without_task(cube)
     settings = read_settings()

@@ -13,7 +13,7 @@ _SAID_SECONDS = 10.0
 
 
 class Meter:
-    """Counts bytes towards a total. Thread-safe; what is over within a second is not told."""
+    """Counts bytes towards a total, if that is known. Thread-safe; what is over within a second is not told."""
 
     def __init__(self, verb: str, total: int) -> None:
         self._verb, self._total = verb, total
@@ -43,7 +43,8 @@ class Meter:
             self._next = now + (_REDRAWN_SECONDS if self._watched else _SAID_SECONDS)
             self._shown = True
             rate = self._done / max(now - self._begun, 0.001)
-            text = f"{self._verb} {amount(self._done)} of {amount(self._total)}, {amount(round(rate))}/s"
+            total = f" of {amount(self._total)}" if self._total else ""
+            text = f"{self._verb} {amount(self._done)}{total}, {amount(round(rate))}/s"
             if self._watched:
                 console.passing(text)
             else:

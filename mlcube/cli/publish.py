@@ -2,22 +2,22 @@
 
 import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from mlcube.artifact import PUBLICATION, SBOM, PublishedImage
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
 from mlcube.cli.declared import argument, option
-from mlcube.cli.meter import Meter, amount
+from mlcube.cli.meter import Meter
+from mlcube.cli.naming import cube_of, read_named
+from mlcube.cli.publish_report import show_plan, show_result
 from mlcube.cube import Cube
-from mlcube.errors import CubeError, PreparationFailed, UsageError
+from mlcube.errors import PreparationFailed, UsageError
 from mlcube.oci import Descriptor
 from mlcube.publishing import (
     Content,
     Destination,
     FoundImage,
-    Publication,
-    Sent,
     Source,
     compose,
     find_image,
@@ -29,8 +29,8 @@ from mlcube.publishing import (
     send,
 )
 from mlcube.publishing.accompanying import bill_of_materials, record
-from mlcube.publishing.sending import Former
-from mlcube.reading import read_cube, read_layers
+from mlcube.publishing.source import public_address
+from mlcube.reading import read_layers
 from mlcube.registry import Registry
 
 EXAMPLE = """\b
@@ -39,7 +39,9 @@ Examples:
   cube publish examples/digits oci://127.0.0.1:5000/digits --dry-run
 """
 
-CubeArgument = Annotated[str, argument(metavar="CUBE", help="the cube: a directory, or its file")]
+CubeArgument = Annotated[
+    str, argument(metavar="CUBE", help="the cube: a directory, its file, or any other name of a cube")
+]
 DestinationArgument = Annotated[str, argument(metavar="oci://HOST/NAME:TAG", help="where to, and under which tag")]
 WithInputs = Annotated[bool, option("--with-inputs", help="also the sample inputs in the cube's own workspace")]
 NoImage = Annotated[bool, option("--no-image", help="leave the container image where it is, and do not pin it")]
@@ -50,7 +52,7 @@ DryRun = Annotated[bool, option("--dry-run", help="print what would be sent, and
 
 
 def command(
-    mlcube: CubeArgument,
+    cube: CubeArgument,
     destination: DestinationArgument,
     with_inputs: WithInputs = False,
     no_image: NoImage = False,
@@ -61,32 +63,67 @@ def command(
     as_json: Json = False,
 ) -> int:
     """Check a cube strictly and put it into a registry: unchanged files are never sent again, the tag is put last."""
+    from mlcube.signals import catching
+
     place = Destination.parse(destination)
-    if "://" in mlcube:
-        raise UsageError(f"`{mlcube}` is no folder", hint="a cube is published from the folder in which it lies")
     if sign != (key is not None):
         raise UsageError("`--sign` and `--key` belong together", hint="--sign --key FILE")
-    cube, warnings = read_cube(mlcube, strict=True)
+    named = cube_of(cube, told=False)
+    found, warnings = read_named(named, strict=True)
     console.warnings(warnings)
-    name = _name(cube, place)
-    content = _content(cube, inputs=with_inputs, compress=compress)
-    source = find_source(cube.root, os.path.relpath(cube.file, cube.root), content.paths)
-    found = _image(cube, place, wanted=not no_image, build=not dry_run)
-    if dry_run:
-        return _told(cube, place, content, source, found, name, as_json=as_json)
-    signed = _signing(key)
-    image = _pushed(found, place)
-    publication = compose(cube, content, name=name, image=image, source=source)
-    documents = (
-        (SBOM, lambda: bill_of_materials(cube, publication, name=name, image=image)),
-        (PUBLICATION, lambda: record(publication, name=name, image=image, source=source)),
-    )
-    with Registry(place.repository, write=True, report=console.note) as registry:
+    signed = _signing(None if dry_run else key)  # before signals are caught, which a prompt must not outlive
+    with catching() as signals:
+        asked = _Asked(place, found, named.obtained, _name(found, place), signals.check, signed)
+        content = _content(asked, inputs=with_inputs, compress=compress)
+        source = _source(asked, content)
+        image = _image(asked, wanted=not no_image, build=not dry_run)
+        if dry_run:
+            publication = compose(
+                asked.cube, content, name=asked.name, image=image.published if image else None, source=source
+            )
+            show_plan(place, publication, source, image, as_json=as_json)
+            return 0
+        return _publish(asked, content, source, image, as_json=as_json)
+
+
+class _Asked(NamedTuple):
+    """What is to be published, and where to."""
+
+    place: Destination
+    cube: Cube
+    obtained: Any
+    """The `Obtained` of a cube that was brought from elsewhere; None: it lies here."""
+    name: str
+    check: Callable[[], None]
+    signed: Callable[[Registry, Descriptor], None]
+    """Signs the manifest, if it is to be signed."""
+
+
+def _publish(asked: _Asked, content: Content, source: Source, found: FoundImage | None, *, as_json: bool) -> int:
+    place, cube, name = asked.place, asked.cube, asked.name
+    with Registry(place.repository, write=True, check=asked.check, report=console.note) as registry:
         before = former(registry, place.tag)
+        image = _pushed(found, place)
+        publication = compose(cube, content, name=name, image=image, source=source)
+        documents = (
+            (SBOM, lambda: bill_of_materials(cube, publication, name=name, image=image)),
+            (PUBLICATION, lambda: record(publication, name=name, image=image, source=source)),
+        )
         total = sum(blob.descriptor.size for blob in missing(publication, before.blobs))
         with Meter("sent", total) as meter:
-            sent = send(registry, publication, place.tag, before, documents, progress=meter.advance, put=signed)
-    _result(place, publication, sent, image, as_json=as_json)
+            sent = send(
+                registry,
+                publication,
+                place.tag,
+                before,
+                documents,
+                check=asked.check,
+                progress=meter.advance,
+                sign=asked.signed,
+            )
+    for layer in publication.layers:
+        layer.discard()
+    show_result(place, publication, sent, before.digest, image, as_json=as_json)
     return 0
 
 
@@ -106,16 +143,28 @@ def _name(cube: Cube, place: Destination) -> str:
     return cube.name if named else place.repository.name.rpartition("/")[2]
 
 
-def _content(cube: Cube, *, inputs: bool, compress: bool) -> Content:
-    total = 0
-    with Meter("read", total) as meter:
-        return read_content(cube, inputs=inputs, compress=compress, progress=meter.advance)
+def _content(asked: _Asked, *, inputs: bool, compress: bool) -> Content:
+    with Meter("read", 0) as meter:
+        return read_content(asked.cube, inputs=inputs, compress=compress, check=asked.check, progress=meter.advance)
 
 
-def _image(cube: Cube, place: Destination, *, wanted: bool, build: bool) -> FoundImage | None:
+def _source(asked: _Asked, content: Content) -> Source:
+    """Where the cube comes from: what git says of its folder, or where it was brought from."""
+    if asked.obtained is None:
+        return find_source(asked.cube.root, os.path.relpath(asked.cube.file, asked.cube.root), content.paths)
+    kind, _, commit = (asked.obtained.digest or "").partition(":")
+    url = public_address(asked.obtained.reference.url or "")
+    return Source(url=url, revision=commit) if kind == "git" else Source(url=url)
+
+
+def _image(asked: _Asked, *, wanted: bool, build: bool) -> FoundImage | None:
     """Where the image is; one that can be built and is nowhere is built now."""
+    cube, place = asked.cube, asked.place
+    published = asked.obtained.config if asked.obtained else None
+    if published is not None and published.image is not None and published.image.pinned:
+        return FoundImage(published=published.image)
     try:
-        return find_image(cube, place, wanted=wanted)
+        return find_image(cube, place, wanted=wanted, check=asked.check, report=console.note)
     except PreparationFailed:
         image = cube.image
         if image is None or image.recipe is None or image.strategy == "pull":
@@ -125,7 +174,7 @@ def _image(cube: Cube, place: Destination, *, wanted: bool, build: bool) -> Foun
     from mlcube.cli.configure import command as configure
 
     configure(cube.file, platform="docker")
-    return find_image(cube, place, wanted=wanted)
+    return find_image(cube, place, wanted=wanted, check=asked.check, report=console.note)
 
 
 def _pushed(found: FoundImage | None, place: Destination) -> PublishedImage | None:
@@ -134,102 +183,3 @@ def _pushed(found: FoundImage | None, place: Destination) -> PublishedImage | No
     console.note(f"pushing the image `{found.published.reference}` as `{place.image}`")
     with console.progress() as descriptor:
         return push_image(found, place, stderr=descriptor)
-
-
-def _told(
-    cube: Cube,
-    place: Destination,
-    content: Content,
-    source: Source,
-    found: FoundImage | None,
-    name: str,
-    *,
-    as_json: bool,
-) -> int:
-    """What would be sent. The digest is not known before an image has been pushed."""
-    publication = compose(cube, content, name=name, image=found.published if found else None, source=source)
-    pushes = found is not None and found.engine is not None
-    before, reason = _former(place)
-    there = before.blobs if before else frozenset()
-    rows = [_row(each.descriptor.digest, each.descriptor.size, each.paths, there) for each in publication.layers]
-    to_send = sum(blob.descriptor.size for blob in missing(publication, there))
-    if as_json:
-        console.document(
-            {
-                "reference": str(place),
-                "digest": None if pushes else publication.descriptor.digest,
-                "layers": rows,
-                "config": {"digest": None if pushes else publication.config_descriptor.digest},
-                "bytes": to_send,
-                "registry": reason or "asked",
-                "image": _plain(found.published) if found else None,
-                "pushes": place.image if pushes else None,
-                "source": _plain(source),
-            }
-        )
-        return 0
-    table = [
-        (row["digest"][:19], amount(row["size"]), "there" if row["there"] else "to send", _named(row["paths"]))
-        for row in rows
-    ]
-    if table:
-        console.table([("layer", "size", "", "content"), *table])
-    if found is not None:
-        pinned = found.published.pinned
-        console.result(f"image     {pinned or found.published.reference}")
-        if pushes:
-            console.result(f"          would be pushed as {place.image}, and pinned by the digest that it then has")
-        elif not pinned:
-            console.result("          is neither pushed nor pinned")
-    console.result(f"manifest  {'not known before the image is pushed' if pushes else publication.descriptor.digest}")
-    console.result(f"to send   at most {amount(to_send)}, to {place}")
-    if reason:
-        console.note(f"what the registry has is not known: {reason}")
-    return 0
-
-
-def _former(place: Destination) -> tuple[Former | None, str | None]:
-    """What the tag leads to; or why that cannot be known now."""
-    try:
-        with Registry(place.repository) as registry:
-            return former(registry, place.tag), None
-    except CubeError as error:
-        return None, error.problems[0].message
-
-
-def _row(digest: str, size: int, paths: tuple[str, ...], there: frozenset[str]) -> dict[str, Any]:
-    return {"digest": digest, "size": size, "there": digest in there, "paths": list(paths)}
-
-
-def _named(paths: list[str]) -> str:
-    return paths[0] if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1]}"
-
-
-def _result(
-    place: Destination, publication: Publication, sent: Sent, image: PublishedImage | None, *, as_json: bool
-) -> None:
-    pinned = f"oci://{place.repository}@{sent.digest}"
-    if as_json:
-        console.document(
-            {
-                "reference": str(place),
-                "digest": sent.digest,
-                "pinned": pinned,
-                "unchanged": sent.unchanged,
-                "sent_bytes": sent.bytes,
-                "bytes": sum(layer.descriptor.size for layer in publication.layers),
-                "image": _plain(image),
-                "referrers": [{"type": kind, "digest": digest} for kind, digest in sent.referrers],
-            }
-        )
-        return
-    console.note(f"{'it was published before' if sent.unchanged else 'published'}, {amount(sent.bytes)} sent")
-    if image is not None and image.pinned is None:
-        console.note(f"the image `{image.reference}` is not pinned: it can be another one tomorrow")
-    console.result(pinned)
-
-
-def _plain(value: Any) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(value)

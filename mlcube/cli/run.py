@@ -32,7 +32,7 @@ from mlcube.cli.dry_run import print_plans
 from mlcube.cli.leaving import can_be_left, leavable
 from mlcube.cli.naming import cube_of, read_named, split_words
 from mlcube.cli.settling import settle_killed
-from mlcube.cli.trusting import check_trust
+from mlcube.cli.trusting import check_allowed, check_covered
 from mlcube.cube import Cube
 from mlcube.errors import CubeError, MissingInput, Problem, UsageError, escaped
 from mlcube.invocation import Invocation
@@ -102,8 +102,9 @@ def command(
     named, platform = provided(named, platform, rehearsal=dry_run)
     workspace = named.workspace
     of_cube, of_runner = overrides(override, platform)
+    check_allowed(named, of_cube)
     cube, warnings = read_named(named, of_cube, trust=trust)
-    check_trust(named, cube, of_cube)
+    check_covered(named, cube)
     console.warnings(warnings)
     names = chosen_tasks(task, tuple(cube.tasks), cube.name)
     arguments = parameters(words, tuple(cube.tasks))

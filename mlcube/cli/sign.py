@@ -1,8 +1,7 @@
 """`cube sign`: a signature for what is published already."""
 
 from collections.abc import Callable
-from importlib import import_module
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
@@ -17,21 +16,28 @@ from mlcube.trust.keys import PrivateKey
 from mlcube.trust.registries import publish, published
 from mlcube.trust.signing import sign, verified_by
 
+if TYPE_CHECKING:
+    from mlcube.zoo import Found
+
 __all__ = ["command", "in_registry", "key_of", "signing"]
 
 EXAMPLE = """\b
 Examples:
   cube sign oci://registry.example.org/group/digits:1.0 --key lab.key
   cube sign oci://registry.example.org/group/digits@sha256:... --key lab.key
+  cube sign digits.cube --key lab.key
 """
 
-ReferenceArgument = Annotated[str, argument(metavar="REF", help="a cube in a registry, or its name in a zoo")]
+ReferenceArgument = Annotated[str, argument(metavar="REF", help="a cube in a registry, its name in a zoo, or a bundle")]
 KeyFile = Annotated[str, option("--key", metavar="FILE", help="the private key; its passphrase is asked for")]
 
 
 def command(reference: ReferenceArgument, key: KeyFile, as_json: Json = False) -> int:
-    """Sign a cube in a registry by its digest, so that `cube verify` and `cosign verify` accept it."""
-    found, _ = in_registry(parse(reference))
+    """Sign a cube in a registry by its digest, as `cube verify` and `cosign verify` accept it; or all of a bundle."""
+    parsed = parse(reference)
+    if parsed.kind == "bundle":
+        return _bundle(parsed.path or "", key_of(key), as_json)
+    found, _ = in_registry(parsed)
     private = key_of(key)
     where = Repository.parse(found.repository or "")
     with Registry(where, write=True, report=console.note) as registry:
@@ -44,6 +50,18 @@ def command(reference: ReferenceArgument, key: KeyFile, as_json: Json = False) -
     else:
         console.result(pinned)
         console.note(f"signed by {private.public.fingerprint}")
+    return 0
+
+
+def _bundle(path: str, key: PrivateKey, as_json: bool) -> int:
+    from mlcube.bundling.signatures import sign_whole
+
+    target, digest = sign_whole(path, key)
+    if as_json:
+        console.document({"reference": path, "digest": digest, "signature": target, "key": key.public.fingerprint})
+    else:
+        console.result(target)
+        console.note(f"signed by {key.public.fingerprint}: it belongs beside the bundle")
     return 0
 
 
@@ -63,14 +81,16 @@ def signing(key: PrivateKey) -> Callable[[Registry, Descriptor], None]:
     return put
 
 
-def in_registry(reference: Reference) -> tuple[Reference, str | None]:
-    """Where the cube lies in a registry, and the zoo that said so. Raises UsageError for what lies in none."""
+def in_registry(reference: Reference) -> "tuple[Reference, Found | None]":
+    """Where the cube lies in a registry, and what a zoo said of it. Raises UsageError for what lies in none."""
     if reference.kind == "oci":
         return reference, None
     if reference.kind == "zoo":
-        there = import_module("mlcube.zoo").find(reference.name or "", reference.version)
-        return parse(there.reference), there.zoo
+        from mlcube.zoo import find
+
+        found = find(reference.name or "", reference.version, report=console.note)
+        return parse(found.reference), found
     raise UsageError(
-        f"`{reference.text}` is {reference.described}, and only what lies in a registry carries signatures",
+        f"`{reference.text}` is {reference.described}, and only bundles and what lies in a registry carry signatures",
         hint="cube publish . oci://host/name:tag --sign --key FILE",
     )

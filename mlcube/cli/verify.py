@@ -58,9 +58,10 @@ def _verify(reference: Reference, policy: Policy, by_key: bool, as_json: bool) -
         admission = admit(subject, policy=policy)
     if as_json:
         told = {"subject": str(subject), "digest": subject.digest, "signed": admission.signed, "key": admission.key}
-        console.document({**told, "policy": None if by_key else policy.file})
+        console.document({**told, "whole": admission.whole, "policy": None if by_key else policy.file})
     elif admission.signed:
-        console.result(f"{subject} is signed by {admission.key}")
+        what = ", with everything in the bundle," if admission.whole else ""
+        console.result(f"{subject}{what} is signed by {admission.key}")
     else:
         console.result(f"{subject} is allowed by {policy.file}, unsigned or not")
     return 0
@@ -71,16 +72,16 @@ def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admissio
     from mlcube.registry import Registry, Repository
     from mlcube.trust.registries import published
 
-    there, zoo = in_registry(reference)
+    there, found = in_registry(reference)
     where = Repository.parse(there.repository or "")
     with Registry(where, report=console.note) as registry:
         descriptor, _ = registry.manifest(there.digest or there.tag or "latest")
         subject = Subject(
             kind=reference.kind,
-            name=reference.name or where.name,
+            name=found.name if found else where.name,
             repository=str(where),
             digest=descriptor.digest,
-            zoo=zoo,
+            zoo=found.zoo if found else None,
         )
         return subject, admit(subject, lambda: published(registry, descriptor.digest), policy=policy)
 
@@ -88,15 +89,15 @@ def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admissio
 def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
     from mlcube.bundling.opening import cube_entry
     from mlcube.bundling.reading import Bundle
-    from mlcube.bundling.signatures import signatures_in
+    from mlcube.bundling.signatures import admitted
     from mlcube.bundling.verifying import verify
 
     path = reference.path or ""
     verify(path)
     with Bundle(path) as bundle:
-        digest = cube_entry(bundle).digest
-        subject = Subject(kind="bundle", name=os.path.realpath(path), digest=digest)
-        return subject, admit(subject, lambda: signatures_in(bundle), policy=policy)
+        entry = cube_entry(bundle)
+        admission = admitted(bundle, entry, policy) or Admission(digest=entry.digest)
+        return Subject(kind="bundle", name=os.path.realpath(path), digest=entry.digest), admission
 
 
 def _policy(policy: Policy, as_json: bool) -> int:

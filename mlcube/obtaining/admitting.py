@@ -23,9 +23,10 @@ def admit_path(path: str) -> None:
 def admit_address(kind: str, url: str) -> None:
     """A git repository, or an archive."""
     if trust.in_force():
+        from mlcube.trust.patterns import plain_address
         from mlcube.trust.policy import Subject, admit
 
-        admit(Subject(kind=kind, name=url))
+        admit(Subject(kind=kind, name=plain_address(url)))
 
 
 def admit_published(registry: "Registry", digest: str, *, name: str | None, zoo: str | None) -> "Admission | None":

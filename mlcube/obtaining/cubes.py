@@ -38,6 +38,8 @@ class Obtained(msgspec.Struct, frozen=True, kw_only=True):
     """By which it is kept: `sha256:...` of the manifest, `git:COMMIT`, `archive:sha256:...`; None: it is a path."""
     config: CubeConfig | None = None
     """What was published of it."""
+    repository: str | None = None
+    """`host/name` from which it was brought."""
     zoo: str | None = None
     """The zoo that knew the name."""
     bundle: str | None = None
@@ -113,6 +115,7 @@ def _published(
         overrides=pinned(kept.config),
         digest=kept.digest,
         config=kept.config,
+        repository=reference.repository,
         admission=admission,
     )
 
@@ -126,7 +129,7 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
     except MissingInput as error:
         raise MissingInput(f"there is no cube at `{reference.text}`, and {error.args[0]}", hint=error.hint) from None
     there = references.parse(found.reference)
-    obtained = _published(there, asking, digest, name=name, zoo=found.zoo)
+    obtained = _published(there, asking, digest, name=found.name, zoo=found.zoo)
     return msgspec.structs.replace(obtained, reference=reference, zoo=found.zoo)
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import msgspec
 
 from mlcube import directories
+from mlcube.compression import zstd
 from mlcube.known_digests import KnownDigests
 
 __all__ = ["Compressed", "compressed"]
@@ -23,13 +24,15 @@ class Compressed(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     size: int
     open: Callable[[], BinaryIO]
+    discard: Callable[[], None]
+    """It is not needed any more."""
 
 
 def compressed(
     path: str, known: KnownDigests, check: Callable[[], None], progress: Callable[[int], None]
 ) -> Compressed:
-    """A file packed with zstd. What was packed lies in the cache until it is `forget`ten. Raises OSError."""
-    module = _zstd()
+    """A file packed with zstd. What was packed lies in the cache until it is discarded. Raises OSError."""
+    module = zstd()
     own, size = known.of_file(path, check, progress)
     key = f"zstd:{_LEVEL}:{module.zstd_version}:{own}:{size}"
     kept = os.path.join(directories.cache(), "compressed", hashlib.sha256(key.encode()).hexdigest())
@@ -44,7 +47,11 @@ def compressed(
             _compress(path, kept, module, check)
         return open(kept, "rb")
 
-    return Compressed(digest=digest, size=length, open=opened)
+    def discard() -> None:
+        with suppress(OSError):
+            os.unlink(kept)
+
+    return Compressed(digest=digest, size=length, open=opened, discard=discard)
 
 
 def _compress(path: str, kept: str, module: Any, check: Callable[[], None]) -> tuple[str, int]:
@@ -71,12 +78,3 @@ def _compress(path: str, kept: str, module: Any, check: Callable[[], None]) -> t
         os.unlink(temporary)
         raise
     return f"sha256:{digest.hexdigest()}", size
-
-
-def _zstd() -> Any:
-    """The module of the standard library, or the one that brings it to earlier Pythons."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd as found
-    else:
-        from backports import zstd as found
-    return found

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import msgspec
 
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, PACKED, SMALL_BYTES, TITLE
-from mlcube.errors import CubeError, MissingInput
+from mlcube.errors import CubeError, InvalidFile, MissingInput, Problem
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import Descriptor
 from mlcube.packing import tar
@@ -32,6 +32,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     open: Callable[[], BinaryIO]
     paths: tuple[str, ...]
     """What is in it."""
+    discard: Callable[[], None] = lambda: None
+    """Remove what was made beside the folder, as what zstd has packed: it can be made again."""
 
 
 def layers(
@@ -45,7 +47,8 @@ def layers(
 ) -> tuple[Layer, ...]:
     """The card if there is one, then packs, then large files: the same for the same content, wherever it lies.
 
-    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read.
+    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read, InvalidFile
+    for a private key.
     """
     small = [entry for entry in entries if entry.size < SMALL_BYTES]
     card = [entry for entry in small if entry.path == CARD_FILE and entry.target is None]
@@ -118,6 +121,9 @@ def _content(root: str, entry: Entry) -> bytes:
         content = file.read(entry.size + 1)
     if len(content) != entry.size:
         raise _changed(entry)
+    if content.startswith(b"-----BEGIN ") and b"PRIVATE KEY" in content[:64]:
+        message = f"`{entry.path}` is a private key, which is for nobody else"
+        raise InvalidFile((Problem(message=message, hint="name it in `.cubeignore` to leave it out"),))
     return content
 
 
@@ -137,7 +143,7 @@ def _large(
             descriptor = Descriptor(
                 media_type=FILE_ZSTD, digest=packed.digest, size=packed.size, annotations=annotations
             )
-            return Layer(descriptor=descriptor, open=packed.open, paths=(entry.path,))
+            return Layer(descriptor=descriptor, open=packed.open, paths=(entry.path,), discard=packed.discard)
         digest, size = known.of_file(path, check, progress)
     except OSError as error:
         raise _unreadable(entry, error) from None

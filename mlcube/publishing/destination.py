@@ -25,7 +25,7 @@ class Destination(msgspec.Struct, frozen=True):
         if "@" in rest:
             raise UsageError(f"`{text}` names a digest, which follows from the content", hint=_HINT)
         name, tag = split(rest)
-        return Destination(Repository.parse(name), check_reference(tag or "latest"))
+        return Destination(Repository.parse(name), check_reference("latest" if tag is None else tag))
 
     def __str__(self) -> str:
         return f"oci://{self.repository}:{self.tag}"

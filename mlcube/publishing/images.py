@@ -37,7 +37,12 @@ class _Local(msgspec.Struct):
 
 
 def find_image(
-    cube: Cube, destination: Destination, *, wanted: bool = True, check: Callable[[], None] = lambda: None
+    cube: Cube,
+    destination: Destination,
+    *,
+    wanted: bool = True,
+    check: Callable[[], None] = lambda: None,
+    report: Callable[[str], None] = lambda _text: None,
 ) -> FoundImage | None:
     """Where the image is; None for a cube without one. That of a Python environment is made where it runs.
 
@@ -57,7 +62,7 @@ def find_image(
     if image.recipe is None or image.strategy == "pull":
         repository, tag = _repository(reference)
         try:
-            with Registry(repository, check=check) as registry:
+            with Registry(repository, check=check, report=report) as registry:
                 digest = registry.resolve(tag).digest
             return FoundImage(published=PublishedImage(reference=reference, pinned=f"{repository}@{digest}"))
         except CubeError as error:
@@ -141,8 +146,8 @@ def _pushed_before(digests: tuple[str, ...], destination: Destination, check: Ca
         if _repository(name)[0] == destination.repository:
             try:
                 with Registry(destination.repository, check=check) as registry:
-                    registry.resolve(digest)
-                    registry.resolve(split(destination.image)[1] or "latest")
+                    if registry.resolve(split(destination.image)[1] or "latest").digest != digest:
+                        continue
             except CubeError:
                 continue  # it is pushed again, which tells what is wrong
             return f"{destination.repository}@{digest}"

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from mlcube import oci
-from mlcube.artifact import ARTIFACT, CONFIG, CREATED, CubeConfig, PublishedImage
+from mlcube.artifact import ARTIFACT, CONFIG, CREATED, SMALL_BYTES, CubeConfig, PublishedImage
 from mlcube.cube import Cube
-from mlcube.errors import MissingInput
+from mlcube.errors import MissingInput, Refused
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import Descriptor, Manifest
 from mlcube.packing import DEFAULTS, Layer, contents, layers, read_rules
@@ -24,6 +24,7 @@ _PREFIX = "org.opencontainers.image"
 _HOME_LINKS = ("homepage", "home", "website", "url", "project")
 _SOURCE_LINKS = ("source", "code", "repository", "git")
 _HIDDEN = ("refused",)
+_MOST_MANIFEST_BYTES = 4 << 20
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +83,11 @@ def compose(
             annotations=_annotations(cube, name, source or Source()),
         )
     )
+    if len(manifest) > _MOST_MANIFEST_BYTES:
+        raise Refused(
+            f"{len(content.layers)} large files are more than registries take in one cube",
+            hint=f"put files of {SMALL_BYTES >> 10} KiB and more into archives, or leave some out in `.cubeignore`",
+        )
     return Publication(
         config=config,
         config_descriptor=config_descriptor,

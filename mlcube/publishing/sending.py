@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from mlcube.artifact import PUBLICATION
-from mlcube.errors import CubeError, MissingInput
+from mlcube.artifact import ARTIFACT, PUBLICATION
+from mlcube.errors import CubeError, Denied, MissingInput, Refused
 from mlcube.oci import MANIFEST, Descriptor, Manifest, digest_of
 from mlcube.packing import Layer
 from mlcube.publishing.accompanying import EMPTY_BLOB, referrer
@@ -17,6 +17,8 @@ __all__ = ["Former", "Sent", "former", "missing", "send"]
 
 Progress = Callable[[int], None]
 Check = Callable[[], None]
+_WORKERS = 8
+"""A few large files keep the line busy while many packs wait for answers."""
 
 
 class Former(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,16 +41,27 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def former(registry: Registry, tag: str) -> Former:
-    """What lies at the tag. A repository or tag that is not there is an empty one."""
+    """What lies at the tag. A repository or tag that is not there is an empty one.
+
+    Raises Refused when it is no cube: it would be lost.
+    """
     try:
         found, content = registry.manifest(tag)
-    except MissingInput:
+    except (MissingInput, Denied):  # some registries forbid to read what is not there; sending tells what is wrong
         return Former()
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=Manifest) if found.artifact_type == ARTIFACT else None
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return Former(digest=found.digest)
-    return Former(digest=found.digest, blobs=frozenset(each.digest for each in (manifest.config, *manifest.layers)))
+        manifest = None
+    if manifest is None:
+        raise Refused(
+            f"the tag `{tag}` of `{registry.repository}` leads to something that is no cube",
+            hint="choose another tag or name: what lies there would be lost",
+        )
+    return Former(
+        digest=found.digest,
+        blobs=frozenset(each.digest for each in (manifest.config, *manifest.layers)),
+    )
 
 
 def missing(publication: Publication, there: Collection[str]) -> tuple[Layer, ...]:
@@ -70,11 +83,11 @@ def send(
     *,
     check: Check = lambda: None,
     progress: Progress = lambda _count: None,
-    put: Callable[[Registry, Descriptor], None] = lambda _registry, _descriptor: None,
+    sign: Callable[[Registry, Descriptor], None] = lambda _registry, _descriptor: None,
 ) -> Sent:
     """Send what the registry lacks, then the manifest, what refers to it, and last the tag.
 
-    `documents` are types and makers of the referrers. `put` is called when the manifest can be had by its digest, and
+    `documents` are types and makers of the referrers. `sign` is called when the manifest can be had by its digest, and
     the tag does not lead to it yet.
     """
     sent = _upload(registry, missing(publication, before.blobs), check, progress)
@@ -88,25 +101,30 @@ def send(
             # The former manifest may name blobs that were since removed.
             sent += _upload(registry, missing(publication, ()), check, lambda _count: None)
             registry.put_manifest(publication.manifest, MANIFEST, digest)
-    put(registry, publication.descriptor)
-    referrers = _attach(registry, publication.descriptor, documents)
+        sent += 2 * len(publication.manifest)  # by its digest, and in the end by its tag
+    sign(registry, publication.descriptor)
+    referrers, more = _attach(registry, publication.descriptor, documents)
     if before.digest != digest:
         check()
         registry.put_manifest(publication.manifest, MANIFEST, tag)
-    return Sent(digest=digest, bytes=sent, unchanged=before.digest == digest, referrers=referrers)
+    return Sent(digest=digest, bytes=sent + more, unchanged=before.digest == digest, referrers=referrers)
 
 
 def _upload(registry: Registry, blobs: Sequence[Layer], check: Check, progress: Progress) -> int:
     def job(layer: Layer) -> Callable[[], int]:
         return lambda: registry.upload(layer.descriptor, layer.open, progress)
 
-    return sum(in_parallel([job(layer) for layer in blobs], check=check)) if blobs else 0
+    return sum(in_parallel([job(layer) for layer in blobs], workers=_WORKERS, check=check)) if blobs else 0
 
 
 def _attach(
     registry: Registry, subject: Descriptor, documents: Sequence[tuple[str, Callable[[], bytes]]]
-) -> tuple[tuple[str, str], ...]:
-    """Put what refers to the cube, unless it is there: a record of the publication is made once for each digest."""
+) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Put what refers to the cube, unless it is there: a record of the publication is made once for each digest.
+
+    Types and digests of all, and how many bytes were sent.
+    """
+    sent = 0
     there = registry.referrers(subject.digest)
     found = []
     for kind, make in documents:
@@ -119,7 +137,8 @@ def _attach(
         if not any(each.digest == digest for each in there):
             for blob in (EMPTY_BLOB, content):
                 descriptor = Descriptor(media_type=kind, digest=digest_of(blob), size=len(blob))
-                registry.upload(descriptor, lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
+                sent += registry.upload(descriptor, lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
             registry.attach(manifest)
+            sent += len(manifest)
         found.append((kind, digest))
-    return tuple(found)
+    return tuple(found), sent

@@ -1,6 +1,7 @@
 """What git knows of a cube's folder: where it comes from, at which revision, and whether it was changed since."""
 
 import os
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -59,7 +60,7 @@ def public_address(text: str) -> str | None:
     if "://" not in text:
         host, colon, path = text.partition(":")
         host = host.rpartition("@")[2]
-        if not colon or "/" in host or not path or path.startswith("\\"):
+        if not colon or not path.strip("/") or path[0] in ":\\" or not re.fullmatch(r"[\w.-]{2,}", host):
             return None
         return f"ssh://{host}/{path.lstrip('/')}"
     try:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Authentication"]
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_BEARER = re.compile(r"(?:^|,)\s*bearer\s", re.IGNORECASE)
+_BASIC = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _LARGEST_TOKEN = 1 << 20
 _LEEWAY_SECONDS = 10.0
@@ -54,18 +56,21 @@ class Authentication:
 
     def answer(self, challenge: "Answer", scopes: tuple[str, ...], refused: str | None, what: str) -> str:
         """The header that answers a challenge, where `refused` was not good enough. Raises Denied."""
-        scheme, _, parameters = challenge.header("WWW-Authenticate").partition(" ")
+        wanted = challenge.header("WWW-Authenticate")
+        bearer, basic = _BEARER.search(wanted), _BASIC.search(wanted)
         with self._lock:
             known = self._tokens.get(scopes, ("", 0.0))[0]
             if known and refused not in (None, f"Bearer {known}"):
                 return f"Bearer {known}"  # another thread was faster
-            if scheme.lower() == "bearer":
-                found = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters)}
+            if bearer is not None:
+                parameters = _PARAMETER.findall(wanted, bearer.end())
+                # The first of a name: those of another challenge may follow.
+                found = {name.lower(): quoted or plain for name, quoted, plain in reversed(parameters)}
                 token, end = self._fetch(found, scopes, what)
                 self._tokens[scopes] = (token, end)
                 return f"Bearer {token}"
             login = self._login()
-            if scheme.lower() != "basic" or login is None or (refused is not None and refused == self._basic):
+            if basic is None or login is None or (refused is not None and refused == self._basic):
                 raise failure(challenge, self._host, what)
             if login.username == "<token>":
                 raise self._no_identity()

@@ -1,7 +1,6 @@
 """One repository of a registry: its manifests, blobs, tags and referrers."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from typing import BinaryIO
 from urllib.parse import urlencode
@@ -66,7 +65,7 @@ class Registry:
         scope = f"repository:{repository.scope}:pull{',push' if write else ''}"
         self._exchange = Exchange(repository, (scope,), limits or Limits.from_environment(), check, report)
         self._scopes = (scope,)
-        self._uploads: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._uploads: dict[str, threading.Lock] = {}
         self._attaching = threading.Lock()
 
     def __enter__(self) -> "Registry":
@@ -138,7 +137,7 @@ class Registry:
         self, descriptor: Descriptor, source: Callable[[], BinaryIO], progress: Callable[[int], None] = _nothing
     ) -> int:
         """Send a blob unless it is there. The number of bytes that were sent; `progress` as in `download`."""
-        with self._uploads[oci.check_digest(descriptor.digest)]:
+        with self._uploads.setdefault(oci.check_digest(descriptor.digest), threading.Lock()):
             if self.has(descriptor.digest):
                 progress(descriptor.size)
                 return 0

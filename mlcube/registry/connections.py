@@ -71,8 +71,8 @@ class Answer:
         self.close()
 
     def header(self, name: str) -> str:
-        """A header's value; empty when it is not there."""
-        return self._found.headers.get(name, "").strip()
+        """A header's value, or all of them; empty when it is not there."""
+        return ", ".join(self._found.headers.get_all(name, ())).strip()
 
     @property
     def media_type(self) -> str:
@@ -125,15 +125,19 @@ class Connections:
         """The answer to one request. Raises Passing when there is none, Unreachable when there will be none."""
         parts = urlsplit(url)
         key = f"{parts.scheme}://{parts.netloc}"
-        connection = self._take(key) or _Connection(parts, self._proxy(parts), self)
-        try:
-            found = self._exchange(connection, method, parts, headers, content, wait_seconds)
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, (OSError, http.client.HTTPException)):
-                raise self.fault(error, key) from None
-            raise
-        return Answer(self, key, connection, found)
+        while True:
+            kept = self._take(key)
+            connection = kept or _Connection(parts, self._proxy(parts), self)
+            try:
+                found = self._exchange(connection, method, parts, headers, content, wait_seconds)
+            except BaseException as error:
+                connection.close()
+                if kept and isinstance(error, ConnectionError) and (content is None or isinstance(content, bytes)):
+                    continue  # it was closed while it was idle
+                if isinstance(error, (OSError, http.client.HTTPException)):
+                    raise self.fault(error, key) from None
+                raise
+            return Answer(self, key, connection, found)
 
     def _exchange(
         self,

@@ -42,8 +42,9 @@ def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Ca
                 with open(part, "a+b", buffering=0) as file:
                     _Download(exchange, descriptor, file, progress).run()
             except BaseException:
-                if os.path.getsize(part) == 0:  # nothing to continue
-                    os.unlink(part)
+                with suppress(OSError):
+                    if os.path.getsize(part) == 0:  # nothing to continue
+                        os.unlink(part)
                 raise
             os.replace(part, path)
     except Damaged:

@@ -73,6 +73,7 @@ def _await(threads: Sequence[threading.Thread], stop: threading.Event, check: Ca
             while thread.is_alive():
                 thread.join(_POLL_SECONDS)
                 check()
+                check_stopped()
     except BaseException:
         stop.set()
         for thread in threads:  # what they hold is let go of first

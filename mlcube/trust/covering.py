@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
+from mlcube import directories
 from mlcube.cube import Cube
 from mlcube.errors import Untrusted
 from mlcube.trust.policy import Admission
@@ -40,7 +41,8 @@ def check_image(admission: Admission | None, cube: Cube) -> None:
     own = str(cube.singularity.get("image") or "")
     if own and not _by_digest(own):
         place = os.path.join(cube.root, str(cube.singularity.get("image_dir") or ""), own)
-        if not (own.endswith(".sif") and _within(cube.root, place) and os.path.isfile(place)):
+        roots = (cube.root, os.path.join(directories.cache(), "bundles")) if admission.whole else (cube.root,)
+        if not (own.endswith(".sif") and any(_within(root, place) for root in roots) and os.path.isfile(place)):
             _refuse(admission, own)
 
 

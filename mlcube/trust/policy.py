@@ -41,6 +41,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the policy asks for a signature: then nothing that the signature does not cover may replace a part."""
     key: str | None = None
     """The name of the key that signed."""
+    whole: bool = False
+    """Of a bundle: whether all of it was signed, and not the cube in it alone."""
     policy: str | None = None
     """The policy's file; None: there is none, and everything is allowed."""
 

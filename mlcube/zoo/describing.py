@@ -9,12 +9,12 @@ import msgspec
 
 from mlcube.zoo.entries import Entry, Task, TaskKind
 
-__all__ = ["PLATFORMS", "accelerator", "kind_of", "latest", "links", "platforms", "safe_link", "task"]
+__all__ = ["KINDS", "PLATFORMS", "accelerator", "kind_of", "latest", "links", "platforms", "safe_link", "task"]
 
 PLATFORMS = ("docker", "podman", "singularity", "sandbox", "local", "kubernetes", "slurm", "ssh")
 """The order in which a page shows them."""
 
-_KINDS: dict[TaskKind, tuple[str, ...]] = {
+KINDS: dict[TaskKind, tuple[str, ...]] = {
     "prepare": ("prepare", "preprocess", "preprocessing", "download", "data", "dataset", "setup", "extract", "split"),
     "train": ("train", "training", "fit", "finetune", "tune", "pretrain", "learn"),
     "evaluate": ("evaluate", "evaluation", "eval", "test", "validate", "validation", "measure", "score", "benchmark"),
@@ -22,7 +22,8 @@ _KINDS: dict[TaskKind, tuple[str, ...]] = {
               "translate", "embed", "serve", "sample"),
     "export": ("export", "convert", "quantize", "compile", "package"),
 }  # fmt: skip
-_KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
+"""The words of tasks' names that tell their kind."""
+_KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 _WORDS = re.compile(r"[a-z]+")
 
 
@@ -40,14 +41,16 @@ def task(plain: Mapping[str, Any]) -> Task:
     needs = {key: value for key, value in resources.items() if value is not None}
     if plain.get("network"):
         needs["network"] = plain["network"]
-    secrets = [each.get("name") for each in plain.get("secrets") or () if isinstance(each, dict)]
+    secrets = plain.get("secrets") or ()
+    if not isinstance(secrets, list | tuple):
+        raise msgspec.ValidationError("`secrets` is a list")
     found = {
         "name": plain.get("name"),
         "description": plain.get("description"),
         "inputs": plain.get("inputs") or (),
         "outputs": plain.get("outputs") or (),
         "needs": needs,
-        "secrets": secrets,
+        "secrets": [each.get("name") for each in secrets if isinstance(each, dict)],
     }
     understood = msgspec.convert(found, Task)
     return msgspec.structs.replace(understood, kind=kind_of(understood.name))

@@ -22,14 +22,7 @@ SITE = os.path.join(os.path.dirname(__file__), "site")
 
 _PLAIN = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _LONGEST_NAME = 80
-_KINDS = {
-    "prepare": "prepares data",
-    "train": "trains",
-    "infer": "infers",
-    "evaluate": "evaluates",
-    "export": "exports",
-    "other": "other",
-}
+_KINDS = ("prepare", "train", "infer", "evaluate", "export", "other")
 
 
 def page_name(entry: Entry) -> str:
@@ -59,7 +52,7 @@ class Pages:
             lstrip_blocks=True,
         )
         environment.filters |= {"amount": _amount, "about": _about, "need": _need, "inline": _inline}
-        environment.globals |= {"zoo": index, "kind_names": _KINDS}
+        environment.globals["zoo"] = index
         self._cube = environment.get_template("cube.html")
         self._search = environment.get_template("index.html")
         self._all = environment.get_template("all.html")
@@ -95,7 +88,7 @@ class Pages:
     def found(self) -> str:
         """What the search page looks through, as a script: a page that lies in a file may not fetch one."""
         rows = [self._row(group[0]) for group in self._versions.values()]
-        text = msgspec.json.encode({"kinds": list(_KINDS), "platforms": describing.PLATFORMS, "cubes": rows}).decode()
+        text = msgspec.json.encode({"kinds": _KINDS, "platforms": describing.PLATFORMS, "cubes": rows}).decode()
         for letter in "<>&\u2028\u2029":
             text = text.replace(letter, f"\\u{ord(letter):04x}")
         return f"window.zoo = {text};\n"
@@ -133,7 +126,10 @@ def _inline(text: str) -> Any:
 
 def _amount(size: float) -> str:
     """Bytes for people."""
-    amount = float(size)
+    try:
+        amount = float(size)
+    except OverflowError:
+        amount = float("inf")
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
@@ -146,7 +142,11 @@ def _about(parameter: Parameter) -> str:
     parts = ["optional"] if parameter.optional else []
     if parameter.choices:
         parts.append(f"one of {', '.join(map(str, parameter.choices))}")
-    limits = (("from", parameter.minimum), ("to", parameter.maximum), ("like", parameter.pattern))
+    if parameter.minimum is not None and parameter.maximum is not None:
+        parts.append(f"{parameter.minimum:g} to {parameter.maximum:g}")
+        limits: list[tuple[str, Any]] = [("like", parameter.pattern)]
+    else:
+        limits = [("at least", parameter.minimum), ("at most", parameter.maximum), ("like", parameter.pattern)]
     parts += [f"{word} {limit:g}" if isinstance(limit, float) else f"{word} {limit}"
               for word, limit in limits if limit is not None]  # fmt: skip
     return ", ".join(parts)

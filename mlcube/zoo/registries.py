@@ -7,13 +7,14 @@ from functools import partial
 import msgspec
 
 from mlcube import oci
-from mlcube.artifact import ARTIFACT, CARD, CubeConfig, read_config
-from mlcube.errors import Damaged, MissingInput
+from mlcube.artifact import ARTIFACT, CARD, PACK, PACKED, CubeConfig, read_config
+from mlcube.errors import Damaged, InvalidFile, MissingInput
 from mlcube.oci import Manifest
 from mlcube.registry import Registry, Repository, in_parallel
 from mlcube.trust import signing
 from mlcube.zoo import describing
 from mlcube.zoo.entries import Entry, Signature
+from mlcube.zoo.results import packed_results
 from mlcube.zoo.sources import CARD_BYTES, Described, Keys
 
 __all__ = ["describe_repository"]
@@ -21,6 +22,7 @@ __all__ = ["describe_repository"]
 _OURS = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+)?")
 """Tags that lead to signatures and referrers."""
 _MOST_BYTES = 1 << 50
+_PACKS_BYTES = 2 << 20
 
 
 def describe_repository(
@@ -41,7 +43,10 @@ def describe_repository(
         resolved = in_parallel([partial(registry.resolve, tag) for tag in tags], check=check)
         for tag, descriptor in zip(tags, resolved, strict=True):
             digests.setdefault(descriptor.digest, []).extend([tag] if ":" not in tag else [])
-        jobs = [partial(_described, registry, digest, tuple(sorted(named)), keys) for digest, named in digests.items()]
+        jobs = [
+            partial(_described, registry, digest, tuple(sorted(named)), keys, report)
+            for digest, named in digests.items()
+        ]
         found = [each for each in in_parallel(jobs, check=check) if each is not None]
     if not found:
         raise MissingInput(f"`{source}` leads to no cube", hint="cube publish PATH oci://host/repository:tag")
@@ -57,7 +62,10 @@ def _parsed(source: str) -> tuple[Repository, str | None]:
     return Repository.parse(name), oci.check_digest(digest) if at else tag
 
 
-def _described(registry: Registry, digest: str, tags: tuple[str, ...], keys: Keys) -> Described | None:
+def _described(
+    registry: Registry, digest: str, tags: tuple[str, ...], keys: Keys, report: Callable[[str], None]
+) -> Described | None:
+    source = f"oci://{registry.repository}@{digest}"
     _, content = registry.manifest(digest)
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
@@ -65,21 +73,23 @@ def _described(registry: Registry, digest: str, tags: tuple[str, ...], keys: Key
         return None
     if manifest.artifact_type != ARTIFACT:
         return None
-    config = read_config(registry.blob(manifest.config))
-    return Described(
-        entry=_entry(config, manifest, registry, digest, tags, keys),
-        source=f"oci://{registry.repository}@{digest}",
-        card=_card(registry, manifest),
-    )
+    content = registry.blob(manifest.config)
+    try:  # whoever may publish here could else keep the whole zoo from being built
+        config = read_config(content)
+        entry = _entry(config, manifest, source, tags)
+        results = packed_results(partial(_packs, registry, manifest))
+    except (Damaged, InvalidFile) as error:
+        report(f"`{source}` is left out: {error.problems[0].message}")
+        return None
+    entry = msgspec.structs.replace(entry, results=results, signatures=_signatures(registry, digest, keys))
+    return Described(entry=entry, source=source, card=_card(registry, manifest))
 
 
-def _entry(
-    config: CubeConfig, manifest: Manifest, registry: Registry, digest: str, tags: tuple[str, ...], keys: Keys
-) -> Entry:
+def _entry(config: CubeConfig, manifest: Manifest, reference: str, tags: tuple[str, ...]) -> Entry:
     try:
         tasks = tuple(describing.task(each) for each in config.tasks)
     except msgspec.ValidationError as error:
-        raise Damaged(f"`oci://{registry.repository}@{digest}` describes no tasks: {error}") from None
+        raise Damaged(f"it describes no tasks: {error}") from None
     version = config.version or next((tag for tag in tags if tag != "latest"), None)
     image = config.image
     return Entry(
@@ -89,7 +99,7 @@ def _entry(
         authors=config.authors,
         license=config.license,
         links=describing.links(config.links),
-        reference=f"oci://{registry.repository}@{digest}",
+        reference=reference,
         tags=tags,
         digest=config.digest,
         size=sum(max(0, min(layer.size, _MOST_BYTES)) for layer in manifest.layers if layer.media_type != CARD),
@@ -98,7 +108,6 @@ def _entry(
         platforms=describing.platforms(image=image is not None, python=config.python is not None),
         accelerator=describing.accelerator(tasks),
         tasks=tasks,
-        signatures=_signatures(registry, digest, keys),
     )
 
 
@@ -107,6 +116,14 @@ def _card(registry: Registry, manifest: Manifest) -> str | None:
     if layer is None or layer.size > CARD_BYTES:
         return None
     return registry.blob(layer).decode("utf-8-sig", "replace")
+
+
+def _packs(registry: Registry, manifest: Manifest) -> list[bytes]:
+    """The small files of a cube that has few of them: there may be results among them."""
+    packs = [layer for layer in manifest.layers if layer.media_type == PACK and layer.annotations.get(PACKED)]
+    if sum(max(0, layer.size) for layer in packs) > _PACKS_BYTES:
+        return []
+    return [registry.blob(layer) for layer in packs]
 
 
 def _signatures(registry: Registry, digest: str, keys: Keys) -> tuple[Signature, ...]:

@@ -21,7 +21,8 @@ def own_registry(folder: Path) -> Iterator[str]:
     settings = folder.parent / f"{folder.name}.yml"
     settings.write_text(
         f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{address}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '{address}'}}\n"
     )
     with subprocess.Popen(
         ["docker-registry", "serve", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

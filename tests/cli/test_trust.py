@@ -21,8 +21,9 @@ IGNORING = ("--insecure-ignore-tlog=true", "--allow-insecure-registry")
 
 CUBE = """\
 name: hello
+python: {version: ">=3.10", requirements: []}
 tasks:
-  hi: {entrypoint: "sh -c 'cat greeting; echo'"}
+  hi: {entrypoint: python hi.py}
 """
 
 
@@ -36,6 +37,7 @@ def cube(
         "CUBE_CONFIG_DIR": str(home / "config"),
         "CUBE_CACHE_DIR": str(home / "cache"),
         "CUBE_STATE_DIR": str(home / "state"),
+        "CUBE_REGISTRY_PATIENCE": "0",
         **variables,
     }
     if passphrase is not None:
@@ -78,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = home / "hello"
     folder.mkdir()
     (folder / "mlcube.yaml").write_text(CUBE)
-    (folder / "greeting").write_text("hello")
+    (folder / "hi.py").write_text("print('hello')\n")
     (folder / "README.md").write_text("# Hello\n")
     (folder / "weights").write_bytes(random.Random(1).randbytes(300_000))
     for name in ("lab", "other"):
@@ -88,7 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         done = cube("publish", "hello", f"oci://{address}/signed:1", "--sign", "--key", "lab.key", "--json", home=home)
         assert done.returncode == 0, done.stderr
         digest = json.loads(done.stdout)["digest"]
-        (folder / "greeting").write_text("changed")
+        (folder / "hi.py").write_text("print('changed')\n")
         done = cube("publish", "hello", f"oci://{address}/signed:unsigned", "--json", home=home)
         assert done.returncode == 0, done.stderr
         yield Site(home, home / "registry", address, digest, json.loads(done.stdout)["digest"])
@@ -352,7 +354,7 @@ def test_what_was_verified_is_what_runs_also_when_the_tag_moves(site: Site, mach
     )
     outcomes = set()
     try:
-        for _ in range(6):
+        for _ in range(4):
             done = cube("pull", f"oci://{site.address}/signed:1", home=machine)
             outcomes.add(done.returncode)
             kept = {path.name for path in (machine / "cache").glob("store/cubes/*")}
@@ -377,12 +379,15 @@ for digest in itertools.cycle(digests):
 
 def test_a_kept_cube_that_was_changed_does_not_run(site: Site, machine: Path) -> None:
     assert cube("pull", site.signed, home=machine).returncode == 0
-    (greeting,) = (machine / "cache/store/cubes").glob("*/cube/greeting")
-    before = greeting.stat()
-    greeting.chmod(0o644)
-    greeting.write_text("HELLO")
-    os.utime(greeting, ns=(before.st_atime_ns, before.st_mtime_ns))
-    done = cube("run", site.signed, "--task=hi", "--platform=local", home=machine)
+    words = ("run", site.signed, "--task=hi", "--platform=local")
+    done = cube(*words, home=machine)
+    assert "hello" in done.stdout + done.stderr, done.stderr
+    (program,) = (machine / "cache/store/cubes").glob("*/cube/hi.py")
+    before = program.stat()
+    program.chmod(0o644)
+    program.write_text("print('HELLO')\n")
+    os.utime(program, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = cube(*words, home=machine)
     assert done.returncode == 65, done.stdout + done.stderr
 
 
@@ -412,7 +417,7 @@ def test_flipped_bits_of_a_bundle_are_seen(number: int, site: Site, machine: Pat
         (("sign", "{signed}", "--key", "lab.key"), 1, "the passphrase does not open `lab.key`"),
         (("sign", "{signed}", "--key", "none.key"), 66, "the key `none.key` cannot be read"),
         (("sign", "{signed}", "--key", "lab.pub"), 1, "`lab.pub` is a public key"),
-        (("sign", "./hello", "--key", "lab.key"), 2, "only what lies in a registry carries signatures"),
+        (("sign", "./hello", "--key", "lab.key"), 2, "only bundles and what lies in a registry carry signatures"),
         (("sign", "oci://{address}/signed:none", "--key", "lab.key"), 1, "the passphrase does not open"),
         (("verify", "{signed}", "--key", "lab.key"), 1, "`lab.key` is a private key"),
         (("verify", "{signed}", "--key", "none"), 66, "there is no file `none`"),
@@ -442,3 +447,102 @@ def test_the_policy_is_shown(machine: Path, site: Site) -> None:
     assert "else  never" in done.stdout
     shown = json.loads(cube("verify", "--json", home=machine).stdout)
     assert shown["rules"] == [{"line": 3, "registries": [site.address], "allow": "signed"}]
+
+
+def test_a_zoo_that_leads_elsewhere_leads_nowhere(site: Site, machine: Path) -> None:
+    """The index of a zoo is nobody's promise: what it names must be signed all the same."""
+    done = cube("zoo", "build", site.signed, "-o", "pages", home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(site.home / "pages", machine / "zoo")
+    (machine / "config/trust.yaml").write_text(
+        "keys: {lab: lab.pub}\nrules:\n  - {zoos: [near], names: ['hel*'], allow: signed}\n"
+    )
+    done = cube("zoo", "add", "near", str(machine / "zoo"), home=machine)
+    assert done.returncode == 0, done.stderr
+    for words in (("pull", "hello"), ("verify", "hello")):
+        done = cube(*words, home=machine)
+        assert done.returncode == 0, done.stderr
+    index = machine / "zoo/index.json"
+    index.write_text(index.read_text().replace(site.digest, site.unsigned))
+    refused(cube("pull", "hello", home=machine), 78, f"@{site.unsigned}` is not signed")
+    index.write_text(index.read_text().replace("hello", "other"))
+    refused(cube("pull", "other", home=machine), 78, "is forbidden by the default")
+
+
+def test_the_passphrase_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+    status, shown = at_terminal(tmp_path, ("key", "create", "typed"), [PASSPHRASE, PASSPHRASE])
+    assert status == 0, shown
+    assert shown.count("passphrase for typed.key:") == 1
+    assert PASSPHRASE not in shown
+    done = cube("key", "show", "--key", "typed.key", home=tmp_path)
+    assert done.stdout == (tmp_path / "typed.pub").read_text()
+    status, shown = at_terminal(tmp_path, ("key", "create", "second"), [PASSPHRASE, "another"])
+    assert status == 2, shown
+    assert "the two passphrases differ" in shown
+    assert not (tmp_path / "second.key").exists()
+
+
+def at_terminal(home: Path, words: tuple[str, ...], answers: list[str]) -> tuple[int, str]:
+    """`cube` at a terminal of its own, at which each question gets the next answer."""
+    environment = {**os.environ, "HOME": str(home)}
+    environment.pop("CUBE_KEY_PASSWORD", None)
+    argv = [sys.executable, "-c", AT_TERMINAL, json.dumps(answers), sys.executable, "-m", "mlcube", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=home, timeout=60)
+    return done.returncode, done.stdout
+
+
+AT_TERMINAL = """\
+import json, os, pty, sys
+answers = json.loads(sys.argv[1])
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+shown = asked = b""
+while True:
+    try:
+        chunk = os.read(terminal, 1024)
+    except OSError:
+        break
+    if not chunk:
+        break
+    shown, asked = shown + chunk, asked + chunk
+    if asked.endswith(b": ") and answers:
+        os.write(terminal, answers.pop(0).encode() + b"\\n")
+        asked = b""
+sys.stdout.buffer.write(shown)
+sys.stdout.flush()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_whole_bundle_is_signed_by_a_file_beside_it(site: Site, machine: Path) -> None:
+    """Also what no signature of the cube covers, as wheels."""
+    words = ("bundle", "create", "hello", "-o", "whole.cube", "--without-tool", "--platform=local")
+    done = cube(*words, home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(site.home / "whole.cube", machine)
+    (machine / "config/trust.yaml").write_text("keys: {lab: lab.pub}\ndefault: signed\n")
+    run = ("run", "whole.cube", "--task=hi", "--platform=local")
+    refused(cube(*run, home=machine), 78, "is not signed")
+    signature = machine / "whole.cube.sig"
+    done = cube("sign", "whole.cube", "--key", "other.key", home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(site.home / "whole.cube.sig", signature)
+    refused(cube(*run, home=machine), 78, "is not signed")
+    done = cube("sign", "whole.cube", "--key", "lab.key", home=site.home)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(site.home / "whole.cube.sig", signature)
+    done = cube("verify", "./whole.cube", home=machine)
+    assert ", with everything in the bundle, is signed by lab" in done.stdout, done.stdout + done.stderr
+    done = cube(*run, home=machine)
+    assert done.returncode == 0, done.stderr
+    for content in (b"", b"[" * 100_000, b"\xff", b"[]", b'[{"payload":"%%","signature":5}]'):
+        signature.write_bytes(content)
+        refused(cube("verify", "./whole.cube", home=machine), 78, "is not signed")
+    words = ("bundle", "create", "hello", "-o", "changed.cube", "--without-tool", "--platform=local", "--with-data")
+    (site.home / "hello/extra").write_text("extra")
+    done = cube(*words, home=site.home)
+    (site.home / "hello/extra").unlink()
+    shutil.copy(site.home / "changed.cube", machine / "whole.cube")
+    shutil.copy(site.home / "whole.cube.sig", signature)
+    refused(cube(*run, home=machine), 78, "is not signed")

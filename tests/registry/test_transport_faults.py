@@ -2,14 +2,17 @@
 
 import os
 import random
+import resource
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mlcube import oci
 from mlcube.errors import CubeError, Damaged, Denied, MissingInput, Unreachable
 from mlcube.oci import Descriptor
-from mlcube.registry import Limits
+from mlcube.registry import Limits, in_parallel
 from tests.faulty_proxy import Fault, FaultyProxy, Request
 from tests.registry.there import PORT, QUICK, Blob, Plan, always, behind, name, once, put, registry
 
@@ -292,3 +295,52 @@ def test_manifests_that_are_cut_or_changed_are_not_taken() -> None:
     lies = Fault(status=200, headers={"Docker-Content-Digest": f"sha256:{0:064}", "Content-Type": "a/b"})
     with behind(always(lies, "HEAD"), repository) as (proxy, there), pytest.raises(Damaged, match="at the registry"):
         there.resolve(digest)
+
+
+def test_a_disk_that_is_full_is_told_and_what_came_is_continued(blob: Blob, place: Path) -> None:
+    repository, part = name(), Path(f"{place}.part")
+    put(blob, repository)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, before[1]))
+    try:
+        words = r"blob\.part` cannot be written: file too large"
+        with registry(f"127.0.0.1:{PORT}", repository) as there, pytest.raises(CubeError, match=words):
+            there.download(blob.descriptor, str(place))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert part.read_bytes() == blob.content[: 2 * MIB]
+    proxy = fetched(blob, repository, place, lambda request: None)
+    assert [request.headers["Range"] for request in proxy.requests] == [f"bytes={2 * MIB}-"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_goes_wrong_on_the_way_all_arrives(seed: int, tmp_path: Path) -> None:
+    generator, repository = random.Random(seed), name()
+    blobs = [Blob(size) for size in (0, 1, 1000, 300_000, MIB, MIB + 1, 2 * MIB, 2 * MIB + 7)]
+
+    def plan(request: Request) -> Fault | None:
+        if generator.random() > 0.35:
+            return None
+        length = int(request.headers.get("Content-Length", 0))
+        somewhere = generator.choice((-1, 0, 1, generator.randrange(2 * MIB)))
+        return generator.choice(
+            (
+                Fault(status=generator.choice((408, 429, 500, 502, 503, 504)), early=generator.random() < 0.5),
+                Fault(cut_answer=somewhere),
+                Fault(cut_request=generator.randrange(length), keep=request.method == "PATCH") if length else None,
+            )
+        )
+
+    limits = Limits(patience_seconds=30, first_pause_seconds=0.001)
+    places = [str(tmp_path / f"{number}") for number in range(len(blobs))]
+    with behind(plan, repository, limits) as (proxy, there):
+        in_parallel([partial(there.upload, blob.descriptor, blob.open) for blob in blobs])
+        layers = tuple(blob.descriptor for blob in blobs)
+        manifest = oci.Manifest(schema_version=2, media_type=oci.MANIFEST, config=layers[0], layers=layers)
+        digest = there.put_manifest(oci.canonical(manifest), oci.MANIFEST, "v1")
+        assert there.manifest("v1") == there.manifest(digest)
+        jobs = zip(layers, places, strict=True)
+        in_parallel([partial(there.download, layer, place) for layer, place in jobs])
+        assert proxy.faults
+    assert [Path(place).read_bytes() for place in places] == [blob.content for blob in blobs]
+    assert sorted(os.listdir(tmp_path)) == [*(str(number) for number in range(len(blobs))), "home"]

@@ -103,6 +103,28 @@ def test_a_token_that_ends_in_the_middle_of_an_upload_is_renewed(method: str) ->
 
 
 @pytest.mark.engine("registry")
+@pytest.mark.parametrize(
+    "others", ["Basic realm=x, {}", '{}, Basic realm="Bearer realm=x"', 'Negotiate, {}, Basic realm="x"']
+)
+def test_a_token_is_asked_for_where_a_password_would_do_too(others: str) -> None:
+    gate = Gate()
+
+    def plan(request: Request) -> Fault | None:
+        fault = gate(request)
+        if fault is not None and "WWW-Authenticate" in fault.headers:
+            challenge = others.format(fault.headers["WWW-Authenticate"])
+            return Fault(status=401, headers={"WWW-Authenticate": challenge})
+        return fault
+
+    with FaultyProxy(PORT, plan) as proxy:
+        gate.address = proxy.host
+        log_in(proxy.host)
+        with registry(proxy.host, name()) as there:
+            assert not there.has(f"sha256:{0:064}")
+    assert len(gate.given) == 1
+
+
+@pytest.mark.engine("registry")
 def test_a_token_is_renewed_before_it_ends() -> None:
     gate = Gate(lasts=0.001)
     with FaultyProxy(PORT, gate) as proxy:

@@ -44,7 +44,7 @@ def test_generated_files_are_in_step_with_the_code() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["mlcube", "settings", "record"])
+@pytest.mark.parametrize("name", ["mlcube", "settings", "record", "zoo"])
 def test_schemas_are_valid_schemas(name: str) -> None:
     schema = json.loads((ROOT / f"schemas/{name}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -11,7 +11,7 @@ from mlcube.errors import InvalidFile, MissingInput, Untrusted
 from mlcube.source import Document
 from mlcube.trust import in_force
 from mlcube.trust.keys import PrivateKey
-from mlcube.trust.patterns import matches, registry_matches
+from mlcube.trust.patterns import matches, plain_address, registry_matches
 from mlcube.trust.policy import Subject, admit
 from mlcube.trust.policy_file import Policy, parse_policy, read_policy
 from mlcube.trust.signing import Signature, sign
@@ -65,9 +65,9 @@ def test_the_key_of_the_rule_must_have_signed(policy: Policy) -> None:
     subject = oci_subject("registry.lab.example/digits")
     admission = admit(subject, lambda: signed(CLINIC, LAB), policy=policy)
     assert (admission.signed, admission.key, admission.digest) == (True, "lab", DIGEST)
-    with pytest.raises(Untrusted, match="signed, but by none of these keys, and the rule at .*:5 asks .* `lab`"):
+    with pytest.raises(Untrusted, match=r"signed, but by none of these keys, and the rule at .*:5 asks .* `lab`"):
         admit(subject, lambda: signed(CLINIC), policy=policy)
-    with pytest.raises(Untrusted, match="is not signed, and the rule at .*trust.yaml:5 asks") as caught:
+    with pytest.raises(Untrusted, match=r"is not signed, and the rule at .*trust.yaml:5 asks") as caught:
         admit(subject, lambda: (), policy=policy)
     assert DIGEST in str(caught.value)
 
@@ -206,6 +206,29 @@ def test_a_signature_over_another_digest_is_none(policy: Policy) -> None:
 )
 def test_patterns(pattern: str, name: str, expected: bool) -> None:
     assert matches(pattern, name) is expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h/good/../evil.git",
+        "https://h/good/%2e%2e/evil.git",
+        "https://h/good/%252E%252e/evil.git",
+        "https://h/good/./evil.git",
+        "https://h/good\\..\\evil.git",
+        "git@h:../evil",
+        "file:///srv/good/..",
+    ],
+)
+def test_no_address_climbs(url: str) -> None:
+    with pytest.raises(Untrusted, match="no rule can be about it"):
+        plain_address(url)
+
+
+def test_hosts_are_the_same_in_small_letters() -> None:
+    assert plain_address("HTTPS://Git.Example/Group/R.git") == "https://git.example/Group/R.git"
+    assert registry_matches("R.example/Lab", "r.EXAMPLE/Lab")
+    assert not registry_matches("r.example/Lab", "r.example/lab")
 
 
 def test_a_host_is_all_of_it_and_nothing_else() -> None:

@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -14,13 +18,15 @@ from mlcube.errors import CubeError, InvalidFile, MissingInput, UsageError
 from mlcube.zoo.building import build
 from mlcube.zoo.cards import renderer
 from mlcube.zoo.commands import commands
-from mlcube.zoo.describing import kind_of, platforms, safe_link
+from mlcube.zoo.describing import kind_of, platforms, safe_link, task
 from mlcube.zoo.drawing import drawing
 from mlcube.zoo.entries import Entry, Index, Parameter, Task
 from mlcube.zoo.pages import page_name
+from mlcube.zoo.results import packed_results
 from mlcube.zoo.sources import gather
 from mlcube.zoo.versions import matching, order
 
+ROOT = Path(__file__).resolve().parents[2]
 EVIL = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 CUBE = """\
@@ -71,6 +77,15 @@ def test_the_index_says_what_the_cube_is(tmp_path: Path) -> None:
     assert entry.reference is None
     assert entry.size > 0
     assert (tmp_path / "site" / (entry.page or "")).is_file()
+
+
+def test_the_index_is_as_its_schema_says(tmp_path: Path) -> None:
+    schema = json.loads((ROOT / "schemas/zoo.schema.json").read_text())
+    build(gather([str(ROOT / "examples")]), str(tmp_path / "site"))
+    index = json.loads((tmp_path / "site/index.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(index)
+    index["cubes"][0]["tasks"] = 5
+    assert not jsonschema.Draft202012Validator(schema).is_valid(index)
 
 
 def test_the_same_cubes_give_the_same_bytes(tmp_path: Path) -> None:
@@ -303,6 +318,41 @@ def test_the_name_of_a_task_tells_its_kind(name: str, kind: str) -> None:
     assert kind_of(name) == kind
 
 
+@pytest.mark.parametrize(
+    "plain", [{}, {"name": 5}, {"name": "a", "inputs": 5}, {"name": "a", "secrets": 5}, {"name": "a", "resources": []},
+              {"name": "a", "inputs": [{"name": "x", "default": {}}]}, {"name": "a", "resources": [1]}]
+)  # fmt: skip
+def test_a_published_task_is_one_or_is_refused(plain: dict[str, Any]) -> None:
+    if plain == {"name": "a", "resources": []}:
+        assert task(plain).name == "a"
+        return
+    with pytest.raises(msgspec.ValidationError):
+        task(plain)
+
+
+def test_a_build_that_is_killed_leaves_the_former_site_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    for number in range(40):
+        written(tmp_path / "cubes", f"cube{number}")
+    site = tmp_path / "site"
+    build(gather([str(tmp_path / "cubes/cube0")]), str(site))
+    before = files_of(site)
+    argv = [sys.executable, "-m", "mlcube", "zoo", "build", str(tmp_path / "cubes"), "-o", str(site)]
+    for _ in range(3):
+        building = subprocess.Popen(argv)
+        beside = tmp_path / ".site.new/cubes"
+        deadline = time.monotonic() + 60
+        while not beside.exists() and building.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        building.kill()
+        building.wait()
+        found = files_of(site)
+        assert found == before or len(found) == 40 + 7
+        before = found
+    subprocess.run(argv, check=True)
+    assert len(files_of(site)) == 40 + 7
+    assert sorted(os.listdir(tmp_path)) == ["cubes", "home", "site"]
+
+
 def test_versions_are_ordered_as_people_mean_them() -> None:
     versions = ["1.10.0", "1.9", "1.9.1", "2.0-rc1", "2.0-rc2", "2.0", "v3", None, "1" * 5000]
     ordered = sorted(versions, key=order)
@@ -313,6 +363,26 @@ def test_versions_are_ordered_as_people_mean_them() -> None:
     assert matching("1.0", ["1.0", "1.0.5"]) == "1.0"
     with pytest.raises(LookupError):
         matching("3", ["1.0"])
+
+
+def test_results_come_from_a_file_and_from_records_of_runs(tmp_path: Path) -> None:
+    cube = written(tmp_path)
+    (cube / "results").mkdir()
+    (cube / "results.yaml").write_text("results:\n- {metric: accuracy, value: 0.5, unit: '%'}\n")
+    record = {"task": "train", "status": "succeeded", "platform": {"name": "gpu"}, "started": "2025-01-31T10:00:00"}
+    (cube / "results/one.json").write_text(json.dumps({**record, "seconds": {"run": 1.5}}))
+    (cube / "results/two.json").write_text(json.dumps({**record, "status": "failed", "seconds": {"run": 1.5}}))
+    (described,) = gather([str(cube)])
+    assert [(each.metric, each.value, each.date) for each in described.entry.results] == [
+        ("accuracy", 0.5, None),
+        ("run time", 1.5, "2025-01-31"),
+    ]
+    (cube / "results/three.json").write_text("{}")
+    with pytest.raises(InvalidFile, match="no record of a run"):
+        gather([str(cube)])
+    assert packed_results(list) == ()
+    with pytest.raises(InvalidFile, match="no archive"):
+        packed_results(lambda: [b"x" * 2000])
 
 
 def test_results_that_are_none_are_told_with_their_place(tmp_path: Path) -> None:

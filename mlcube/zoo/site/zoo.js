@@ -160,6 +160,29 @@
   update();
 })();
 
+// One command at a time: that of the platform which is chosen. Without this script all of them are shown.
+(function picking() {
+  const place = document.querySelector(".pick");
+  const commands = place ? [...place.querySelectorAll(".command")] : [];
+  if (commands.length < 2) return;
+  const label = document.createElement("label");
+  label.htmlFor = "pick";
+  label.textContent = "Where";
+  const choice = document.createElement("select");
+  choice.id = "pick";
+  for (const [index, command] of commands.entries()) {
+    const option = document.createElement("option");
+    option.value = String(index);
+    option.textContent = command.querySelector(".what").textContent;
+    choice.append(option);
+    command.classList.add("choice");
+  }
+  const choose = () => commands.forEach((each, index) => each.classList.toggle("chosen", String(index) === choice.value));
+  choice.addEventListener("change", choose);
+  place.prepend(label, choice);
+  choose();
+})();
+
 (function copying() {
   const told = document.getElementById("told");
   async function copy(button) {

@@ -1,0 +1,215 @@
+"""A folder as layers: the same bytes wherever it lies, whoever owns it, and whatever the clock says."""
+
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, SMALL_BYTES, TITLE
+from mlcube.compression import zstd
+from mlcube.errors import InvalidFile, MissingInput
+from mlcube.known_digests import KnownDigests
+from mlcube.oci import digest_of
+from mlcube.packing import Layer, contents, layers
+
+NAMES = st.text(st.sampled_from("abcäλ .-_$'\"\n雪"), min_size=1, max_size=12).filter(
+    lambda name: name not in (".", "..")
+)
+TREES = st.dictionaries(
+    st.lists(NAMES, min_size=1, max_size=3).map("/".join),
+    st.tuples(st.binary(max_size=600), st.booleans()),
+    min_size=1,
+    max_size=12,
+)
+
+
+def fill(root: Path, tree: Mapping[str, tuple[bytes, bool]]) -> dict[str, tuple[bytes, bool]]:
+    """Write what can lie side by side."""
+    written = {}
+    for path, (content, executable) in tree.items():
+        places = ["/".join(path.split("/")[: end + 1]) for end in range(path.count("/") + 1)]
+        if any(place in written for place in places) or (root / path).exists():
+            continue
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+        (root / path).chmod(0o755 if executable else 0o644)
+        written[path] = (content, executable)
+    return written
+
+
+def packed(root: Path, *, known: KnownDigests | None = None, compress: bool = False) -> tuple[Layer, ...]:
+    with known or KnownDigests(str(root.parent / f"{root.name}.sqlite")) as kept:
+        return layers(str(root), contents(str(root)), known=kept, compress=compress)
+
+
+def members(layer: Layer) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
+    with layer.open() as file, tarfile.open(fileobj=io.BytesIO(file.read())) as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() else None
+            found[member.name] = (member, content.read() if content else b"")
+    return found
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tree=TREES, umask=st.sampled_from([0o022, 0o077, 0o002]), clock=st.integers(0, 2**33))
+def test_same_content_has_the_same_layers_and_comes_out_as_it_went_in(
+    tree: dict[str, tuple[bytes, bool]], umask: int, clock: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
+    written = fill(here, tree)
+    before = os.umask(umask)
+    try:
+        fill(there, dict(reversed(written.items())))
+        for path in written:
+            os.chmod(there / path, stat.S_IMODE((there / path).stat().st_mode) & ~umask)
+            os.utime(there / path, (clock, clock))
+    finally:
+        os.umask(before)
+    ours, theirs = packed(here), packed(there)
+    assert [layer.descriptor for layer in ours] == [layer.descriptor for layer in theirs]
+    found: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
+    for layer in ours:
+        with layer.open() as file:
+            content = file.read()
+        assert (digest_of(content), len(content)) == (layer.descriptor.digest, layer.descriptor.size)
+        found |= members(layer)
+    assert {name: (content, member.mode) for name, (member, content) in found.items()} == {
+        path: (content, 0o755 if executable else 0o644) for path, (content, executable) in written.items()
+    }
+    assert {(member.uid, member.gid, member.mtime, member.uname) for member, _ in found.values()} == {(0, 0, 0, "")}
+
+
+def test_card_packs_and_large_files_come_in_this_order(tmp_path: Path) -> None:
+    root = tmp_path / "cube"
+    root.mkdir()
+    (root / "README.md").write_text("# A cube\n")
+    (root / "a.bin").write_bytes(b"x" * SMALL_BYTES)
+    (root / "a.bin").chmod(0o700)
+    (root / "b.bin").write_bytes(b"y" * (SMALL_BYTES - 1))
+    found = [layer.descriptor for layer in packed(root)]
+    assert [each.media_type for each in found][:2] == [CARD, PACK]
+    assert found[-1].media_type == FILE
+    assert found[-1].annotations == {TITLE: "a.bin", MODE: "755"}
+    assert found[0].annotations == {TITLE: "README.md"}
+    assert [path for layer in packed(root)[1:] for path in layer.paths] == ["README.md", "b.bin", "a.bin"]
+
+
+def test_one_changed_line_changes_one_small_pack(tmp_path: Path) -> None:
+    root = tmp_path / "cube"
+    root.mkdir()
+    for number in range(400):
+        (root / f"file{number:03}.py").write_bytes(bytes([number % 256]) * 7000)
+    before = {layer.descriptor.digest: layer for layer in packed(root)}
+    with open(root / "file200.py", "ab") as file:
+        file.write(b"# a line\n")
+    (root / "file2001.py").write_text("a new file\n")
+    after = packed(root)
+    changed = [layer for layer in after if layer.descriptor.digest not in before]
+    assert len(after) > 8
+    assert len(changed) == 1
+    assert changed[0].descriptor.size < 1 << 20
+
+
+def test_links_that_stay_are_kept_as_links(tmp_path: Path) -> None:
+    root = tmp_path / "cube"
+    (root / "a/b").mkdir(parents=True)
+    (root / "a/b/file").write_text("x")
+    os.symlink("../b/file", root / "a/b/up")
+    os.symlink("b", root / "a/folder")
+    (layer,) = packed(root)
+    found = {name: member.linkname for name, (member, _) in members(layer).items() if member.issym()}
+    assert found == {"a/b/up": "../b/file", "a/folder": "b"}
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "a/../../x", "b/../../../y", ".."])
+def test_a_link_that_leaves_is_refused_by_its_name(target: str, tmp_path: Path) -> None:
+    os.symlink(target, tmp_path / "link")
+    with pytest.raises(InvalidFile, match="`link` is a link to") as caught:
+        contents(str(tmp_path))
+    assert ".cubeignore" in (caught.value.hint or "")
+
+
+def test_special_files_and_bad_names_are_refused_all_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "with\\backslash").write_text("")
+    (tmp_path / "Twice").write_text("")
+    (tmp_path / "twice").write_text("")
+    with open(os.fsencode(tmp_path) + b"/\xff", "wb"):
+        pass
+    with pytest.raises(InvalidFile) as caught:
+        contents(str(tmp_path))
+    messages = "\n".join(problem.message for problem in caught.value.problems)
+    assert "`pipe` is a device, a named pipe or a socket" in messages
+    assert "`with\\backslash` holds a backslash" in messages
+    assert "`Twice` and `twice` differ only in case" in messages
+    assert "`\\xff` is no UTF-8" in messages
+
+
+def test_folders_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    for folder in ("Data", "data"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"in-{folder.swapcase()}").write_text("")
+    with pytest.raises(InvalidFile, match="`Data` and `data` differ only in case"):
+        contents(str(tmp_path))
+
+
+def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cube").mkdir()
+    (tmp_path / "cube/gone").write_text("x")
+    entries = contents(str(tmp_path / "cube"))
+    (tmp_path / "cube/gone").unlink()
+    with KnownDigests(str(tmp_path / "known")) as known, pytest.raises(MissingInput, match="`gone` cannot be read"):
+        layers(str(tmp_path / "cube"), entries, known=known)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="cannot be read"):
+        contents(str(tmp_path / "nothing"))
+
+
+def test_a_private_key_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "cube").mkdir()
+    (tmp_path / "cube/lab.key").write_text("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nx\n")
+    with pytest.raises(InvalidFile, match=r"`lab.key` is a private key"):
+        packed(tmp_path / "cube")
+
+
+def test_virtual_environments_are_no_content(tmp_path: Path) -> None:
+    (tmp_path / "env/bin").mkdir(parents=True)
+    (tmp_path / "env/pyvenv.cfg").write_text("")
+    (tmp_path / "env/bin/python").write_text("")
+    (tmp_path / "code.py").write_text("")
+    assert [entry.path for entry in contents(str(tmp_path))] == ["code.py"]
+
+
+def test_a_large_file_packed_with_zstd_unpacks_to_itself(tmp_path: Path) -> None:
+    root = tmp_path / "cube"
+    root.mkdir()
+    content = b"0123456789" * 100_000
+    (root / "large").write_bytes(content)
+    (layer,) = packed(root, compress=True)
+    assert layer.descriptor.media_type == FILE_ZSTD
+    assert layer.descriptor.size < len(content) // 10
+    with layer.open() as file:
+        sent = file.read()
+    assert digest_of(sent) == layer.descriptor.digest
+    assert zstd().decompress(sent) == content
+    layer.discard()
+    with layer.open() as file:
+        assert file.read() == sent
+    assert packed(root, compress=True)[0].descriptor == layer.descriptor
+
+
+@pytest.mark.parametrize("name", ["x" * 100, "x" * 101, "d/" * 60 + "y", "ä" * 90])
+def test_long_names_survive(name: str, tmp_path: Path) -> None:
+    (tmp_path / "cube" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cube" / name).write_text("content")
+    (layer,) = packed(tmp_path / "cube")
+    assert list(members(layer)) == [name]
