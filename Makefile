@@ -54,7 +54,9 @@ versions: $(VERSIONS:%=.unit-%)
 	    $(BIN)/uv pip install --quiet --python .venv-$*/bin/python --editable '.[local]' --group dev && \
 	    touch .venv-$*/.ready || exit 1; \
 	  fi; \
-	  exec .venv-$*/bin/python -m pytest --quiet $(PYTEST_ARGUMENTS) tests/unit; \
+	  .venv-$*/bin/python -m pytest --quiet $(PYTEST_ARGUMENTS) tests/unit || { [ $$? -eq 1 ] && [ -n "$(AGAIN)" ] && \
+	    .venv-$*/bin/python -m pytest --quiet --last-failed --last-failed-no-failures none $(AGAIN) tests/unit; }; \
+	  exit $$?; \
 	done
 
 generate: $(VENV)/.ready

@@ -230,6 +230,14 @@ def test_a_later_bundle_carries_what_is_new(small: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.engine("local")
+def test_a_bundle_is_loaded_in_python(small: Path, tmp_path: Path) -> None:
+    create(small, "m.cube")
+    program = "import mlcube; print(mlcube.load('m.cube').run('nothing').status)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+@pytest.mark.engine("local")
 def test_the_digest_is_the_one_that_publishing_gives(small: Path, tmp_path: Path) -> None:
     create(small, "m.cube")
     listed = json.loads(succeeds("bundle", "list", "m.cube", "--json", cwd=tmp_path))

@@ -46,6 +46,8 @@ def test_an_interrupt_at_any_moment_leaves_no_container(base_image: str, delay: 
         timer.join()
     assert time.monotonic() - begun < 30
     time.sleep(1)  # what a client asked for last could still take effect
+    while containers(name) and time.monotonic() - begun < 60:
+        time.sleep(0.5)  # and does so later on a machine that is busy
     assert containers(name) == ""
 
 
