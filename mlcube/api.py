@@ -12,12 +12,16 @@
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlcube import cube as content
 from mlcube.errors import CubeError, Interrupted, Problem
+
+if TYPE_CHECKING:
+    from mlcube.obtaining import Obtained
 
 __all__ = ["Cube", "Run", "TaskFailed", "load"]
 
@@ -76,6 +80,8 @@ class Cube:
         self.warnings = warnings
         self.workspace = workspace
         """Where parameters lie unless `run` is told otherwise; None: in the cube's own workspace."""
+        self._from_bundle: Callable[[str | None], tuple[content.Cube, str | None]] | None = None
+        """What makes the bundle's image or packages available to a platform, where it lies in one."""
 
     @property
     def name(self) -> str:
@@ -128,12 +134,15 @@ class Cube:
 
         given = {name: _text(value) for name, value in {**(parameters or {}), **arguments}.items()}
         check_arguments(self.content, [task], given)
+        cube = self.content
+        if self._from_bundle is not None:
+            cube, platform = self._from_bundle(platform)
         run_id = new_id()
         needs = Needs(
             gpus=_optional(gpus), memory=memory, cpu=_optional(cpu), network=network, timeout=_optional(timeout)
         )
         invocation = bind(
-            self.content,
+            cube,
             task,
             arguments=given,
             workspace=os.fspath(workspace) if workspace is not None else self.workspace,
@@ -147,7 +156,7 @@ class Cube:
             record = run_task(
                 invocation,
                 choice.platform,
-                self.content,
+                cube,
                 secrets=_secrets(invocation.secrets, secrets or {}),
                 wait_seconds=wait_seconds,
                 stdout=1 if show else quiet,
@@ -204,7 +213,29 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
         from mlcube.trust.covering import check_image
 
         check_image(found.admission, cube)
-    return Cube(cube, warnings, found.workspace)
+    loaded = Cube(cube, warnings, found.workspace)
+    if found.bundle is not None:
+        loaded._from_bundle = partial(_provided, found, tuple(overrides), trust)
+    return loaded
+
+
+def _provided(
+    found: "Obtained", overrides: tuple[str, ...], trust: bool, platform: str | None
+) -> tuple[content.Cube, str | None]:
+    """The cube as it runs on a platform with what its bundle holds, and the platform."""
+    from mlcube.bundling import provide
+    from mlcube.reading import read_cube
+    from mlcube.settings import read_settings
+    from mlcube.trust.covering import check_image
+
+    assert found.bundle is not None  # noqa: S101 - who calls has looked
+    assert found.config is not None  # noqa: S101 - every bundle has one
+    provided = provide(found.bundle, platform, read_settings(), found.config)
+    os.environ.update(provided.environment)  # the installers that a runner starts read them
+    every = (*found.overrides, *provided.overrides, *overrides)
+    cube, _ = read_cube(found.path, overrides=every, workspace=found.workspace, trust=trust)
+    check_image(found.admission, cube)
+    return cube, platform or provided.platform
 
 
 def _text(value: Any) -> str:

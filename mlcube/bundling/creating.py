@@ -11,7 +11,7 @@ from mlcube import locks, oci
 from mlcube.artifact import TITLE
 from mlcube.bundling import artifacts
 from mlcube.bundling import images as engine_images
-from mlcube.bundling.layout import ROLE, Entry, Platform
+from mlcube.bundling.layout import ROLE, Entry, Platform, SealSignature
 from mlcube.bundling.parts import Output
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
@@ -114,6 +114,7 @@ def create_bundle(
     *,
     since: str | None = None,
     part_size: int | None = None,
+    sign: Callable[[str], SealSignature] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
     """Write a bundle; with `since`, only what that earlier bundle lacks. Gives the names of its files.
@@ -133,6 +134,7 @@ def create_bundle(
             install=gathered.install,
             since=earlier.digest if earlier else None,
             elsewhere=earlier.digests if earlier else (),
+            sign=sign,
             check=check,
         )
         entries = [_write(writer, each, check) for each in gathered.all()]

@@ -27,7 +27,9 @@ def join(
         stack.enter_context(locks.exclusive(f"{target}.lock"))
         output = stack.enter_context(Output(target, part_size))
         install = newest.install_script() if newest.seal.install else None
-        writer = Writer(output, newest.index.manifests, install=install, check=check)
+        signatures = newest.seal.signatures  # the index stays what it is, and so does what is signed
+        sign = (lambda _digest: signatures[0]) if signatures else None
+        writer = Writer(output, newest.index.manifests, install=install, sign=sign, check=check)
         places = _places(bundles)
         for entry in newest.index.manifests:
             _copy(writer, places, entry)

@@ -26,6 +26,7 @@ __all__ = [
     "Layout",
     "Platform",
     "Seal",
+    "SealSignature",
     "decode",
     "header",
     "padding",
@@ -80,6 +81,13 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     annotations: dict[str, str] = {}
 
 
+class SealSignature(msgspec.Struct, frozen=True, kw_only=True):
+    """A signature over the index, in cosign's format: with it everything in the bundle is signed."""
+
+    payload: Annotated[str, Meta(description="What was signed, in base64; it names the digest of the index.")]
+    signature: Annotated[str, Meta(description="The signature, in base64.")]
+
+
 class Seal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The digests of what no manifest refers to."""
 
@@ -87,6 +95,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     index: Annotated[str, Meta(description="`sha256:...` of `index.json`, with the spaces at its end.")]
     install: Annotated[str | None, Meta(description="The same of `install.py`.")] = None
     since: Annotated[str | None, Meta(description="The index of the bundle that has the blobs this one lacks.")] = None
+    signatures: Annotated[tuple[SealSignature, ...], Meta(description="Signatures over `index`.")] = ()
     checksum: Annotated[str, Meta(description="`sha256:...` of this object without its `checksum`.")] = ""
 
 

@@ -41,7 +41,7 @@ class Bundle:
             self.members = members(self._source)
             layout = self._small(LAYOUT)
             self.seal = decode(layout, Layout, LAYOUT).seal
-            if layout != oci.canonical(sealed(self.seal)):
+            if layout.rstrip(b" ") != oci.canonical(sealed(self.seal)):
                 raise Damaged(f"`{self.path}` was changed: its seal, in `{LAYOUT}`, is broken")
             if self.seal.schema != 1:
                 hint = "a newer `cube` reads it"

@@ -16,6 +16,7 @@ from mlcube.bundling.layout import (
     Entry,
     Index,
     Seal,
+    SealSignature,
     header,
     padding,
     sealed,
@@ -27,6 +28,7 @@ __all__ = ["Source", "Writer"]
 
 _NO_DIGEST = "sha256:" + "0" * 64
 _SIZE_DIGITS = 12
+_SIGNATURE_ROOM = 2048
 
 
 class Writer:
@@ -43,14 +45,20 @@ class Writer:
         install: bytes | None = None,
         since: str | None = None,
         elsewhere: Iterable[str] = (),
+        sign: Callable[[str], SealSignature] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`entries` are as they will be, digests and sizes aside; blobs that lie `elsewhere` are not written."""
+        """`entries` are as they will be, digests and sizes aside; blobs that lie `elsewhere` are not written.
+
+        `sign` is given the digest of the index.
+        """
         self._output, self._check = output, check
         self._known: dict[str, int] = {}
         """The blobs that were written, with their sizes."""
         self._elsewhere = frozenset(elsewhere)
         self._seal = Seal(index=_NO_DIGEST, install=oci.digest_of(install) if install else None, since=since)
+        self._sign = sign
+        self._layout_room = len(oci.canonical(sealed(self._seal))) + (_SIGNATURE_ROOM if sign else 0)
         self._room = _room(entries)
         self._member(LAYOUT, self._layout())
         self._member(INDEX, b" " * self._room)
@@ -102,6 +110,8 @@ class Writer:
         index = index.ljust(self._room)
         self._output.write(END)
         self._seal = msgspec.structs.replace(self._seal, index=oci.digest_of(index))
+        if self._sign is not None:
+            self._seal = msgspec.structs.replace(self._seal, signatures=(self._sign(self._seal.index),))
         layout = self._layout()
         self._output.write_at(BLOCK, layout)
         self._output.write_at(BLOCK + len(layout) + padding(len(layout)) + BLOCK, index)
@@ -109,7 +119,10 @@ class Writer:
         return self._output.keep()
 
     def _layout(self) -> bytes:
-        return oci.canonical(sealed(self._seal))
+        content = oci.canonical(sealed(self._seal))
+        if len(content) > self._layout_room:
+            raise CubeError("the signature of the bundle needs more room than was kept for it")
+        return content.ljust(self._layout_room)
 
     def _member(self, name: str, content: bytes) -> None:
         self._check()

@@ -36,6 +36,9 @@ Split = Annotated[str | None, typer.Option("--split", metavar="SIZE", help="part
 Since = Annotated[
     str | None, typer.Option("--since", metavar="FILE", help="an earlier bundle: only what it lacks is written")
 ]
+KeyFile = Annotated[
+    str | None, typer.Option("--key", metavar="FILE", help="sign all of it with this private key, see `cube key`")
+]
 
 
 def command(
@@ -49,11 +52,12 @@ def command(
     without_tool: WithoutTool = False,
     split: Split = None,
     since: Since = None,
+    key: KeyFile = None,
     as_json: Json = False,
     trust: Trust = False,
 ) -> int:
     """Create a bundle of a cube; verify, list and join bundles. `cube run FILE` runs the cube in one."""
-    options = (platform, sif, with_data, python_version, without_tool, since, trust)
+    options = (platform, sif, with_data, python_version, without_tool, since, key, trust)
     if action != "create" and any(options):
         raise UsageError(f"`{action}` takes only bundles{' and `-o`' if action == 'join' else ''}", hint=_HELP)
     if action in ("verify", "list"):
@@ -79,6 +83,7 @@ def command(
         tool=not without_tool,
         part_size=size,
         since=since,
+        key=key,
         trust=trust,
     )
     return create(wanted, as_json)

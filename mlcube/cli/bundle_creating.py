@@ -37,12 +37,19 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     tool: bool = True
     part_size: int | None = None
     since: str | None = None
+    key: str | None = None
     trust: bool = False
 
 
 def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
     source = source_of(wanted.reference, with_data=wanted.with_data, trust=wanted.trust)
+    sign = None
+    if wanted.key is not None:
+        from mlcube.bundling.signatures import signing
+        from mlcube.cli.sign import key_of
+
+        sign = signing(key_of(wanted.key), source.cube.name)
     scratch = os.path.join(directories.cache(), "scratch")
     os.makedirs(scratch, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=scratch) as folder:
@@ -50,7 +57,12 @@ def create(wanted: Wanted, as_json: bool) -> int:
         console.note(f"writing {wanted.output}")
         with catching() as signals:
             written = create_bundle(
-                wanted.output, gathered, since=wanted.since, part_size=wanted.part_size, check=signals.check
+                wanted.output,
+                gathered,
+                since=wanted.since,
+                part_size=wanted.part_size,
+                sign=sign,
+                check=signals.check,
             )
     if as_json:
         from mlcube.bundling.contents import listed

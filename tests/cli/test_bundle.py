@@ -230,6 +230,14 @@ def test_a_later_bundle_carries_what_is_new(small: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.engine("local")
+def test_a_bundle_is_loaded_in_python(small: Path, tmp_path: Path) -> None:
+    create(small, "m.cube")
+    program = "import mlcube; print(mlcube.load('m.cube').run('nothing').status)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+@pytest.mark.engine("local")
 def test_the_digest_is_the_one_that_publishing_gives(small: Path, tmp_path: Path) -> None:
     create(small, "m.cube")
     listed = json.loads(succeeds("bundle", "list", "m.cube", "--json", cwd=tmp_path))
@@ -267,6 +275,21 @@ def test_killed_at_any_moment_the_same_command_completes(small: Path, tmp_path: 
     create(small, "m.cube")
     succeeds("bundle", "verify", "m.cube", cwd=tmp_path)
     assert [name for name in os.listdir(tmp_path) if "m.cube" in name] == ["m.cube"]
+
+
+@pytest.mark.engine("local")
+def test_a_bundle_that_is_signed_itself_runs_where_a_signature_is_asked_for(small: Path, tmp_path: Path) -> None:
+    succeeds("key", "create", "lab", cwd=tmp_path, CUBE_KEY_PASSWORD="secret")
+    words = ("bundle", "create", "small", "-o", "signed.cube", "--without-tool", "--key", "lab.key")
+    succeeds(*words, cwd=tmp_path, CUBE_KEY_PASSWORD="secret")
+    create(small, "plain.cube")
+    config = tmp_path / "home" / ".config" / "mlcube"
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "trust.yaml").write_text(f"keys: {{lab: '{tmp_path / 'lab.pub'}'}}\ndefault: signed\n")
+    succeeds("verify", "signed.cube", cwd=tmp_path)
+    succeeds("run", "signed.cube", cwd=tmp_path)
+    refused = cube("run", "plain.cube", cwd=tmp_path)
+    assert refused.returncode == 78, refused.stderr
 
 
 @pytest.mark.engine("registry")

@@ -15,8 +15,10 @@ from mlcube.artifact import ARTIFACT, CONFIG, FILE, FILE_ZSTD, MODE, PACK, PACKE
 from mlcube.bundling import artifacts, opened, provide
 from mlcube.bundling.creating import REFERRER, Artifact, Gathered, Piece, create_bundle
 from mlcube.bundling.images import IMAGE
+from mlcube.bundling.joining import join
 from mlcube.bundling.layout import CUBE
 from mlcube.bundling.reading import Bundle
+from mlcube.bundling.signatures import signing
 from mlcube.bundling.verifying import verify
 from mlcube.compression import zstd
 from mlcube.errors import Damaged, Untrusted
@@ -203,6 +205,28 @@ def test_files_beside_a_signed_cube_are_covered_by_nobody(
     with pytest.raises(Untrusted, match="does not cover"):
         provide(path, platform, read_settings(), found.config)
     assert not (tmp_path / "home" / ".cache" / "mlcube" / "bundles").exists()
+
+
+def test_a_signature_over_the_bundle_covers_everything_in_it(signed: Sign, tmp_path: Path) -> None:
+    key = read_private(str(tmp_path / "home/.config/mlcube/lab.key"), lambda: "secret")
+    cube = cube_of([])
+    kind, media_type = artifacts.KINDS[artifacts.WHEELS]
+    layers = [(media_type, b"x", {TITLE: "x.whl"})]
+    wheels = artifact_of(layers, b"{}", oci.EMPTY, name="wheels", role=artifacts.WHEELS, artifact_type=kind)
+    path = str(tmp_path / "m.cube")
+    create_bundle(path, Gathered(cube=cube, referrers=(wheels,)), sign=signing(key, "tiny"))
+    verify(path)
+    found = opened(path)
+    provide(path, "local", read_settings(), found.config)
+    join([path], str(tmp_path / "joined.cube"))
+    assert (tmp_path / "joined.cube").read_bytes() == (tmp_path / "m.cube").read_bytes()
+    # The same signature under another index says nothing.
+    with Bundle(path) as bundle:
+        (stolen,) = bundle.seal.signatures
+    other = Gathered(cube=cube_of([file("more")]), referrers=(wheels,))
+    create_bundle(str(tmp_path / "bad.cube"), other, sign=lambda _digest: stolen)
+    with pytest.raises(Untrusted, match="is not signed"):
+        opened(str(tmp_path / "bad.cube"))
 
 
 def test_an_unsigned_or_changed_cube_is_not_even_unpacked(signed: Sign, tmp_path: Path) -> None:
