@@ -210,8 +210,9 @@ def zoo_page(content: dict[str, Any]) -> str:
     lines += [
         "## Results",
         "",
-        "A cube's folder may have a `results.yaml` (or `results.json`): a list of results as above. It is read when a",
-        "zoo is built of the folder.",
+        "A cube's folder may have a `results.yaml` (or `results.json`): a list of results as above. It may also have",
+        "a folder `results` with records of runs (`cube runs show ID --json`), of which the time is shown. Of a",
+        "published cube they are read if all its small files together have no more than 2 MiB.",
         "",
         "```yaml",
         "- {metric: accuracy, value: 0.97, task: evaluate, dataset: test images, platform: laptop, date: 2025-01-31}",

@@ -20,7 +20,7 @@ Examples:
 
 Platforms = Annotated[
     list[str] | None,
-    option("--platform", metavar="A,B", help="whose images are locked; else all that can be used here"),
+    option("--platform", metavar="A,B", help="make the image available there and lock it; else those that are there"),
 ]
 
 
@@ -68,7 +68,7 @@ def command(
 
 
 def _with_images(lock: Lock, cube: Cube, named: Named, given: list[str] | None) -> Lock:
-    """The lock with what each platform has; those that are named must have one."""
+    """The lock with what each platform has; on those that are named it is made available."""
     import msgspec
 
     from mlcube.cli.configure import without_task
@@ -76,6 +76,7 @@ def _with_images(lock: Lock, cube: Cube, named: Named, given: list[str] | None) 
     from mlcube.host import gather
     from mlcube.pinning.making import image_of
     from mlcube.platforms import choose
+    from mlcube.running import configure
     from mlcube.settings import read_settings
 
     settings = read_settings()
@@ -91,12 +92,14 @@ def _with_images(lock: Lock, cube: Cube, named: Named, given: list[str] | None) 
                 raise
             continue
         image = image_of(choice.platform, choice.host, invocation)
+        if image is None and names:
+            with console.progress() as descriptor:
+                configure(invocation, choice.platform, stderr=descriptor, report=console.note)
+            image = image_of(choice.platform, choice.host, invocation)
         if image is not None:
             found[name] = image
         elif pinned and pinned.pinned and invocation.image == pinned.pinned:
             found[name] = LockedImage(reference=pinned.pinned, digest=pinned.pinned.rpartition("@")[2])
         elif names:
-            raise MissingInput(
-                f"the image of `{cube.name}` is not on {name}", hint=f"cube configure --platform {name}, and lock then"
-            )
+            raise MissingInput(f"the image of `{cube.name}` is not on {name}", hint=f"cube inspect --platform {name}")
     return msgspec.structs.replace(lock, images=found)

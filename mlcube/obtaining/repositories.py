@@ -93,7 +93,8 @@ def _fetch(url: str, ref: str | None, commit: str, key: str, asking: Asking) -> 
         _git("init", "--quiet", "--bare", "--template=", "--", folder, what=url)
         os.makedirs(os.path.join(folder, "info"), exist_ok=True)
         with open(os.path.join(folder, "info", "attributes"), "w", encoding="ascii") as file:
-            file.write("* -export-ignore -export-subst\n")  # everything of the commit, as it is
+            # Everything of the commit, as it is; and no filter is run, as that of Git LFS would be.
+            file.write("* -export-ignore -export-subst -filter -ident -text -working-tree-encoding\n")
         try:
             _git("-C", folder, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, commit, what=url)
         except CubeError:

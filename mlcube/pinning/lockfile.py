@@ -147,18 +147,22 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise refused(differences)
 
     def check_image(self, platform: str, found: LockedImage | None) -> None:
-        """Raise Refused when the image on a platform is another one than it was."""
+        """Raise Refused when the image on a platform is another one than it was.
+
+        A platform that has none in the lock may have the same image of a registry, or make an environment of the exact
+        requirements.
+        """
         before = self.images.get(platform)
         if before is None:
+            digests = [each.digest for each in self.images.values() if each.digest]
+            if self.requirements is not None or (found is not None and found.digest in digests):
+                return
             known = ", ".join(f"`{name}`" for name in self.images) or "none"
             raise refused([f"the image on `{platform}` is not locked; it is on {known}"])
         if found is None:
             raise refused([f"the image on `{platform}` is not there, and was `{before.digest or before.id}`"])
-        if before.digest is not None and found.digest is not None:
-            same = before.digest == found.digest
-        else:
-            same = before.id == found.id
-        if not same:
+        pairs = ((before.id, found.id), (before.digest, found.digest))
+        if not any(one is not None and one == other for one, other in pairs):
             raise refused(
                 [f"the image on `{platform}` is `{found.digest or found.id}`, and was `{before.digest or before.id}`"]
             )

@@ -78,7 +78,9 @@ def image_of(platform: Platform, host: Host, invocation: Invocation) -> LockedIm
     if identity is None:
         return None
     digests = sorted(text.rpartition("@")[2] for text in identity.get("digests") or ())
-    return LockedImage(reference=invocation.image, id=identity["id"], digest=digests[0] if digests else None)
+    asked = (invocation.image or "").rpartition("@")[2]
+    digest = asked if asked in digests else digests[0] if digests else None
+    return LockedImage(reference=invocation.image, id=identity["id"], digest=digest)
 
 
 def bases_of(cube: Cube) -> tuple[str, ...]:

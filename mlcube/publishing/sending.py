@@ -17,6 +17,8 @@ __all__ = ["Former", "Sent", "former", "missing", "send"]
 
 Progress = Callable[[int], None]
 Check = Callable[[], None]
+_WORKERS = 8
+"""A few large files keep the line busy while many packs wait for answers."""
 
 
 class Former(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +114,7 @@ def _upload(registry: Registry, blobs: Sequence[Layer], check: Check, progress: 
     def job(layer: Layer) -> Callable[[], int]:
         return lambda: registry.upload(layer.descriptor, layer.open, progress)
 
-    return sum(in_parallel([job(layer) for layer in blobs], check=check)) if blobs else 0
+    return sum(in_parallel([job(layer) for layer in blobs], workers=_WORKERS, check=check)) if blobs else 0
 
 
 def _attach(

@@ -7,13 +7,14 @@ from functools import partial
 import msgspec
 
 from mlcube import oci
-from mlcube.artifact import ARTIFACT, CARD, CubeConfig, read_config
-from mlcube.errors import Damaged, MissingInput
+from mlcube.artifact import ARTIFACT, CARD, PACK, PACKED, CubeConfig, read_config
+from mlcube.errors import Damaged, InvalidFile, MissingInput
 from mlcube.oci import Manifest
 from mlcube.registry import Registry, Repository, in_parallel
 from mlcube.trust import signing
 from mlcube.zoo import describing
 from mlcube.zoo.entries import Entry, Signature
+from mlcube.zoo.results import packed_results
 from mlcube.zoo.sources import CARD_BYTES, Described, Keys
 
 __all__ = ["describe_repository"]
@@ -21,6 +22,7 @@ __all__ = ["describe_repository"]
 _OURS = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+)?")
 """Tags that lead to signatures and referrers."""
 _MOST_BYTES = 1 << 50
+_PACKS_BYTES = 2 << 20
 
 
 def describe_repository(
@@ -75,10 +77,11 @@ def _described(
     try:  # whoever may publish here could else keep the whole zoo from being built
         config = read_config(content)
         entry = _entry(config, manifest, source, tags)
-    except Damaged as error:
+        results = packed_results(partial(_packs, registry, manifest))
+    except (Damaged, InvalidFile) as error:
         report(f"`{source}` is left out: {error.problems[0].message}")
         return None
-    entry = msgspec.structs.replace(entry, signatures=_signatures(registry, digest, keys))
+    entry = msgspec.structs.replace(entry, results=results, signatures=_signatures(registry, digest, keys))
     return Described(entry=entry, source=source, card=_card(registry, manifest))
 
 
@@ -113,6 +116,14 @@ def _card(registry: Registry, manifest: Manifest) -> str | None:
     if layer is None or layer.size > CARD_BYTES:
         return None
     return registry.blob(layer).decode("utf-8-sig", "replace")
+
+
+def _packs(registry: Registry, manifest: Manifest) -> list[bytes]:
+    """The small files of a cube that has few of them: there may be results among them."""
+    packs = [layer for layer in manifest.layers if layer.media_type == PACK and layer.annotations.get(PACKED)]
+    if sum(max(0, layer.size) for layer in packs) > _PACKS_BYTES:
+        return []
+    return [registry.blob(layer) for layer in packs]
 
 
 def _signatures(registry: Registry, digest: str, keys: Keys) -> tuple[Signature, ...]:

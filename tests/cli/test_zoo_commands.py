@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import uuid
@@ -70,7 +71,11 @@ def test_what_is_wrong_is_said_in_one_sentence(words: tuple[str, ...], status: i
 @pytest.mark.engine("registry")
 def test_published_cubes_are_found_by_name_and_lead_to_their_digest(tmp_path: Path, private_home: Path) -> None:
     name = f"127.0.0.1:5000/{uuid.uuid4().hex}/digits"
-    cube("publish", f"{ROOT}/examples/digits", f"oci://{name}:1.0.0")
+    measured = shutil.copytree(
+        ROOT / "examples/digits", tmp_path / "digits", ignore=shutil.ignore_patterns("workspace")
+    )
+    (measured / "results.yaml").write_text("- {metric: accuracy, value: 0.97, task: evaluate}\n")
+    cube("publish", str(measured), f"oci://{name}:1.0.0")
     repository = Repository.parse(name)
     key = tmp_path / "lab"
     public = key_files.create(str(key), "secret")
@@ -97,6 +102,7 @@ def test_published_cubes_are_found_by_name_and_lead_to_their_digest(tmp_path: Pa
     (entry,) = [each for each in entries if each["name"] == "digits"]
     assert entry["reference"] == f"oci://{name}@{digest}"
     assert entry["tags"] == ["1.0.0"]
+    assert entry["results"] == [{"metric": "accuracy", "value": 0.97, "task": "evaluate"}]
     assert entry["signatures"] == [{"key": public.fingerprint, "name": "lab.pub"}]
     page = (site / entry["page"]).read_text()
     assert "Model card" in page

@@ -22,6 +22,7 @@ from mlcube.zoo.describing import kind_of, platforms, safe_link, task
 from mlcube.zoo.drawing import drawing
 from mlcube.zoo.entries import Entry, Index, Parameter, Task
 from mlcube.zoo.pages import page_name
+from mlcube.zoo.results import packed_results
 from mlcube.zoo.sources import gather
 from mlcube.zoo.versions import matching, order
 
@@ -362,6 +363,26 @@ def test_versions_are_ordered_as_people_mean_them() -> None:
     assert matching("1.0", ["1.0", "1.0.5"]) == "1.0"
     with pytest.raises(LookupError):
         matching("3", ["1.0"])
+
+
+def test_results_come_from_a_file_and_from_records_of_runs(tmp_path: Path) -> None:
+    cube = written(tmp_path)
+    (cube / "results").mkdir()
+    (cube / "results.yaml").write_text("results:\n- {metric: accuracy, value: 0.5, unit: '%'}\n")
+    record = {"task": "train", "status": "succeeded", "platform": {"name": "gpu"}, "started": "2025-01-31T10:00:00"}
+    (cube / "results/one.json").write_text(json.dumps({**record, "seconds": {"run": 1.5}}))
+    (cube / "results/two.json").write_text(json.dumps({**record, "status": "failed", "seconds": {"run": 1.5}}))
+    (described,) = gather([str(cube)])
+    assert [(each.metric, each.value, each.date) for each in described.entry.results] == [
+        ("accuracy", 0.5, None),
+        ("run time", 1.5, "2025-01-31"),
+    ]
+    (cube / "results/three.json").write_text("{}")
+    with pytest.raises(InvalidFile, match="no record of a run"):
+        gather([str(cube)])
+    assert packed_results(list) == ()
+    with pytest.raises(InvalidFile, match="no archive"):
+        packed_results(lambda: [b"x" * 2000])
 
 
 def test_results_that_are_none_are_told_with_their_place(tmp_path: Path) -> None:
