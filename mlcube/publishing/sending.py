@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from mlcube.artifact import ARTIFACT, PUBLICATION
-from mlcube.errors import CubeError, Denied, MissingInput, Refused
-from mlcube.oci import MANIFEST, Descriptor, Manifest, digest_of
+from mlcube.errors import Denied, MissingInput, Refused, Unreachable
+from mlcube.oci import EMPTY, MANIFEST, Descriptor, Manifest, digest_of
 from mlcube.packing import Layer
 from mlcube.publishing.accompanying import EMPTY_BLOB, referrer
 from mlcube.publishing.preparing import Publication
@@ -90,12 +90,15 @@ def send(
     `documents` are types and makers of the referrers. `sign` is called when the manifest can be had by its digest, and
     the tag does not lead to it yet.
     """
-    sent = _upload(registry, missing(publication, before.blobs), check, progress)
     digest = publication.descriptor.digest
-    if before.digest != digest:
+    changed = before.digest != digest
+    written = [(kind, make()) for kind, make in documents]
+    blobs = missing(publication, before.blobs)
+    sent = _upload(registry, (*blobs, *(_documents(written) if changed else ())), check, progress)
+    if changed:
         try:
             registry.put_manifest(publication.manifest, MANIFEST, digest)
-        except CubeError:
+        except (MissingInput, Unreachable):
             if not before.blobs:
                 raise
             # The former manifest may name blobs that were since removed.
@@ -103,22 +106,32 @@ def send(
             registry.put_manifest(publication.manifest, MANIFEST, digest)
         sent += 2 * len(publication.manifest)  # by its digest, and in the end by its tag
     sign(registry, publication.descriptor)
-    referrers, more = _attach(registry, publication.descriptor, documents)
-    if before.digest != digest:
+    referrers, more = _attach(registry, publication.descriptor, written, uploaded=changed)
+    if changed:
         check()
         registry.put_manifest(publication.manifest, MANIFEST, tag)
-    return Sent(digest=digest, bytes=sent + more, unchanged=before.digest == digest, referrers=referrers)
+    return Sent(digest=digest, bytes=sent + more, unchanged=not changed, referrers=referrers)
 
 
 def _upload(registry: Registry, blobs: Sequence[Layer], check: Check, progress: Progress) -> int:
     def job(layer: Layer) -> Callable[[], int]:
-        return lambda: registry.upload(layer.descriptor, layer.open, progress)
+        return lambda: registry.upload(layer.descriptor, layer.open, progress if layer.paths else lambda _count: None)
 
     return sum(in_parallel([job(layer) for layer in blobs], workers=_WORKERS, check=check)) if blobs else 0
 
 
+def _documents(written: Sequence[tuple[str, bytes]]) -> list[Layer]:
+    """The blobs of what refers to the cube, and the empty config that they share: no part of the cube."""
+
+    def blob(kind: str, content: bytes) -> Layer:
+        descriptor = Descriptor(media_type=kind, digest=digest_of(content), size=len(content))
+        return Layer(descriptor=descriptor, open=lambda: io.BytesIO(content), paths=())
+
+    return [blob(EMPTY, EMPTY_BLOB), *(blob(kind, content) for kind, content in written)]
+
+
 def _attach(
-    registry: Registry, subject: Descriptor, documents: Sequence[tuple[str, Callable[[], bytes]]]
+    registry: Registry, subject: Descriptor, written: Sequence[tuple[str, bytes]], *, uploaded: bool
 ) -> tuple[tuple[tuple[str, str], ...], int]:
     """Put what refers to the cube, unless it is there: a record of the publication is made once for each digest.
 
@@ -127,17 +140,15 @@ def _attach(
     sent = 0
     there = registry.referrers(subject.digest)
     found = []
-    for kind, make in documents:
+    for kind, content in written:
         if kind == PUBLICATION and (known := next((each for each in there if each.artifact_type == kind), None)):
             found.append((kind, known.digest))
             continue
-        content = make()
         manifest = referrer(kind, content, subject)
         digest = digest_of(manifest)
         if not any(each.digest == digest for each in there):
-            for blob in (EMPTY_BLOB, content):
-                descriptor = Descriptor(media_type=kind, digest=digest_of(blob), size=len(blob))
-                sent += registry.upload(descriptor, lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
+            if not uploaded:
+                sent += _upload(registry, _documents([(kind, content)]), lambda: None, lambda _count: None)
             registry.attach(manifest)
             sent += len(manifest)
         found.append((kind, digest))
