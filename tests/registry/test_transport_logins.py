@@ -22,6 +22,14 @@ def basic(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+@pytest.fixture(autouse=True)
+def no_login_of_this_machine(private_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logins are found only in the home of the test."""
+    for variable in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(private_home / "run"))
+
+
 class Gate:
     """A registry's door: tokens are given to whoever has the password, and hold for a while."""
 
@@ -244,8 +252,6 @@ def test_tokens_that_are_none_are_refused(body: bytes) -> None:
 def test_logins_are_found_in_every_file_that_docker_and_podman_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE"):
-        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     assert find_login("quay.io") is None
     expected = []
