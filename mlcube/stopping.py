@@ -55,7 +55,7 @@ class Stopping:
             kill(child)
         if plan.kill and not found:
             # What the client asked for last may take effect after its end.
-            for pause in (0.0, 1.0):
+            for pause in (0.0, 1.0, 2.0):
                 time.sleep(pause)
                 self._beside(plan.kill, child, time.monotonic() + GRACE_SECONDS)
 
