@@ -12,7 +12,7 @@ from mlcube.errors import CubeError, MissingInput, UsageError, did_you_mean
 
 EXAMPLE = """\b
 Examples:
-  cube zoo build examples oci://ghcr.io/me/digits -o site
+  cube zoo build examples oci://registry.example/me/digits -o site
   cube zoo add lab https://lab.example.org/zoo
   cube zoo list
   cube zoo show digits
