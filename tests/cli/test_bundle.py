@@ -105,7 +105,7 @@ def docker_cube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def carried(docker_cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def carried(docker_cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The bundle of it, with a SIF file where Apptainer is."""
     folder = tmp_path_factory.mktemp("bundle")
     sif = ("--sif",) if shutil.which("apptainer") else ()
@@ -114,8 +114,13 @@ def carried(docker_cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     (image,) = [
         line.split("'")[1] for line in (docker_cube / "mlcube.yaml").read_text().splitlines() if "image:" in line
     ]
+    asked = ["docker", "image", "inspect", "--format={{.Id}}", image]
+    identity = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=True)
-    return folder / "m.cube"
+    yield folder / "m.cube"
+    for engine in ("docker", "podman"):
+        if shutil.which(engine):
+            subprocess.run([engine, "rmi", "--force", identity], capture_output=True)
 
 
 @pytest.mark.engine("docker")
