@@ -72,7 +72,9 @@ capabilities: $(VENV)/.ready
 	$(BIN)/python docs/capabilities.py $(CAPABILITIES)
 
 benchmarks: $(VENV)/.ready
-	$(BIN)/python benchmarks/run.py
+	@status=0; for each in run publish pull bundles zoo; do \
+	  $(BIN)/python benchmarks/$$each.py || status=$$?; \
+	done; exit $$status
 
 clean:
 	rm -rf $(VENV) $(VERSIONS:%=.venv-%) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
