@@ -37,7 +37,7 @@ def holding(
     workspace: str | None = None,
     wait_seconds: float | None = None,
     report: Callable[[str], None] = lambda _message: None,
-    pause: Callable[..., None] = watching.doze,
+    pause: watching.Pause = watching.doze,
 ) -> Iterator[None]:
     """Hold the paths, so that no other run writes there, below or above.
 
@@ -100,7 +100,7 @@ def _places(entry: _Entry, workspace: str | None) -> tuple[_Place, ...]:
     return (own, _Place(folder=folder, shared=True, writable=writable))
 
 
-def _enter_all(places: Sequence[_Place], entry: _Entry, pause: Callable[..., None]) -> tuple[_Entry, str, str] | None:
+def _enter_all(places: Sequence[_Place], entry: _Entry, pause: watching.Pause) -> tuple[_Entry, str, str] | None:
     """Note in every place what the run will write; or in none, and give who writes there already."""
     for place in places:
         if conflict := _enter(place, entry, pause):
@@ -109,7 +109,7 @@ def _enter_all(places: Sequence[_Place], entry: _Entry, pause: Callable[..., Non
     return None
 
 
-def _enter(place: _Place, entry: _Entry, pause: Callable[..., None]) -> tuple[_Entry, str, str] | None:
+def _enter(place: _Place, entry: _Entry, pause: watching.Pause) -> tuple[_Entry, str, str] | None:
     """Note what the run will write; or give who writes there already, where, and the file that says so."""
     if not place.writable:
         return _conflict(place, entry)

@@ -61,7 +61,7 @@ def exclusive(
     *,
     wait_seconds: float | None = None,
     waiting: Callable[[str], None] | None = None,
-    pause: Callable[..., None] = watching.doze,
+    pause: watching.Pause = watching.doze,
 ) -> Iterator[None]:
     """Hold the lock `path`, a file that exists exactly as long as it is held.
 
@@ -83,7 +83,7 @@ def _acquire(
     holder: Holder,
     wait_seconds: float | None,
     waiting: Callable[[str], None] | None,
-    pause: Callable[..., None],
+    pause: watching.Pause,
 ) -> None:
     deadline = time.monotonic() + (wait_seconds or 0.0)
     interval, announced = watching.FIRST_PAUSE, False

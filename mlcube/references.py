@@ -32,6 +32,10 @@ a cube is named by one of
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ZOO = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?::(?P<version>[\w.+-]+))?")
+_SLIP = re.compile(r"oci(:/?|/+)(?=[^/:]+[.:][^/]*/)")
+"""`oci:` or `oci/` before what looks like the host of a registry."""
+_FOR_REGISTRIES = ("docker", "oras", "ocl", "oic", "oc", "oci+https", "registry")
+"""What others call a registry, and slips of the fingers."""
 _SHORT_SSH = re.compile(r"[A-Za-z0-9_][\w.-]*@[A-Za-z0-9][\w.-]*:[^/].*")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
 _SHA256 = re.compile(r"sha256[=:]([0-9a-fA-F]{64})")
@@ -84,8 +88,12 @@ def parse(text: str) -> Reference:
     if text.startswith(("https://", "http://")):
         return _archive(text)
     if _SCHEME.match(text):
-        raise _wrong(text, f"`{text.partition('://')[0]}://` is none of the ways to name a cube")
+        scheme, _, rest = text.partition("://")
+        meant = f"oci://{rest}" if scheme.lower() in _FOR_REGISTRIES else None
+        raise _wrong(text, f"`{scheme}://` is none of the ways to name a cube", meant)
     path = os.path.expanduser(text)
+    if (slip := _SLIP.match(text)) and not os.path.exists(path):
+        raise _wrong(text, "behind `oci` comes `://`", f"oci://{text[slip.end() :]}")
     if is_bundle(path):
         return Reference(kind="bundle", text=text, path=path)
     if not text.startswith((".", "/", "~")) and not os.path.exists(path) and (found := _ZOO.fullmatch(text)):
@@ -122,12 +130,12 @@ def _oci(text: str) -> Reference:
 
     rest, at, digest = text.removeprefix("oci://").partition("@")
     repository, colon, tag = rest.rpartition(":")
-    if not colon or "/" in tag:
-        repository, tag = rest, ""
+    if not colon or "/" in tag or "/" not in repository:  # else it is the port of the host
+        repository, colon, tag = rest, "", ""
     try:
         if at:
             check_reference(digest)
-        if colon and repository != rest:
+        if colon:
             check_reference(tag)
         Repository.parse(repository)
         if at and not digest.startswith("sha256:"):

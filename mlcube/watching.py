@@ -4,8 +4,9 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Protocol
 
-__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "doze", "growing", "grown", "passing"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "Pause", "doze", "growing", "grown", "passing"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """How long to wait between two looks, where nothing tells of a change: of other machines, for instance."""
@@ -19,12 +20,19 @@ def grown(pause: float) -> float:
     return min(pause * 1.5, LONGEST_PAUSE)
 
 
-def doze(seconds: float, *events: int) -> None:
-    """Sleep, but not beyond an event: a descriptor that is readable."""
+class Pause(Protocol):
+    """What waits for some seconds, but not beyond an event: `doze`, or what also looks whether it is to end."""
+
+    def __call__(self, seconds: float, /, *events: int) -> object:
+        """Come back after the seconds, or once one of the descriptors is readable."""
+
+
+def doze(seconds: float, /, *events: int) -> bool:
+    """Sleep, but not beyond an event: a descriptor that is readable. Whether one was."""
     poller = select.poll()
     for event in events:
         poller.register(event, select.POLLIN)
-    poller.poll(min(max(0.0, seconds), 86400.0) * 1000)  # the kernel does not count very far
+    return bool(poller.poll(min(max(0.0, seconds), 86400.0) * 1000))  # the kernel does not count very far
 
 
 def passing(path: str, process: int | None = None) -> AbstractContextManager[tuple[int, ...]]:

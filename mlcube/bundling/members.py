@@ -65,7 +65,7 @@ def _read(source: Input, head: bytes, *, first: bool) -> tuple[str, int]:
     """Name and size out of a header."""
     if head[257:262] != b"ustar":
         if first:
-            raise Damaged(f"`{source.path}` is no bundle", hint=_HOW)
+            raise Damaged(f"`{source.path}` is no bundle", hint=source.hint() if source.is_later_part else _HOW)
         raise Damaged(f"`{source.path}` was changed: a header of its tar cannot be read")
     prefix = head[345:500].split(b"\0")[0] if head[257:265] == b"ustar\x0000" else b""
     whole = b"/".join(part for part in (prefix, head[:100].split(b"\0")[0]) if part)

@@ -58,10 +58,18 @@ class Input:
             if wanted == count:
                 return
 
+    @property
+    def is_later_part(self) -> bool:
+        """Whether the name is that of a part, and not of the first one."""
+        found = _NUMBER.search(self.path)
+        return found is not None and int(found[1]) != 1
+
     def hint(self) -> str:
         """What may be missing."""
         if _NUMBER.search(self.path):
             whole = _NUMBER.sub("", self.path)
+            if self.is_later_part:
+                return f"name the first of its parts, with the others beside it: `{part_name(whole, 1)}`"
             following = part_name(whole, len(self.parts) + 1)
             return f"all its parts must lie beside each other; the next would be `{following}`"
         return "copy it once more from where it was made"

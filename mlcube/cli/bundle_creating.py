@@ -16,7 +16,7 @@ from mlcube.bundling.sif import convert
 from mlcube.cli import console
 from mlcube.cli.bundle_sources import Source, source_of
 from mlcube.cli.configure import without_task
-from mlcube.errors import MissingInput, UsageError
+from mlcube.errors import MissingInput, UsageError, did_you_mean
 from mlcube.settings import read_settings
 from mlcube.signals import catching
 
@@ -42,6 +42,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
+    _known(wanted.platforms)
     source = source_of(wanted.reference, with_data=wanted.with_data, trust=wanted.trust)
     scratch = os.path.join(directories.cache(), "scratch")
     os.makedirs(scratch, exist_ok=True)
@@ -156,6 +157,17 @@ class _Gathering:
         path = os.path.join(self.folder, name)
         os.mkdir(path)
         return path
+
+
+def _known(names: tuple[str, ...]) -> None:
+    """Raise UsageError for a platform that is neither in the settings nor a runner's name."""
+    from mlcube.runner import installed
+
+    known = tuple(dict.fromkeys((*read_settings().platforms, *installed())))
+    for name in names:
+        if name not in known:
+            hint = f"{did_you_mean(name, known) or 'list them'} (`cube platforms`)"
+            raise UsageError(f"no platform is named `{name}`", hint=hint)
 
 
 def _runner(platform: str) -> str:

@@ -56,7 +56,8 @@ def _converted(source: str) -> int:
     from mlcube.importing import convert
     from mlcube.reading import read_cube
 
-    folder = os.path.abspath(source if os.path.isdir(source) else os.path.dirname(source))
+    shown = (source if os.path.isdir(source) else os.path.dirname(source)) or "."
+    folder = os.path.abspath(shown)
     draft = convert(source)
     heading = [f"# Written by `cube create --from {os.path.basename(source)}`."]
     heading += [f"# - {line}" for line in draft.notes]
@@ -75,11 +76,11 @@ def _converted(source: str) -> int:
         for each in written:
             os.unlink(each)
         raise
-    console.result(f"created {os.path.join(os.path.dirname(source) or '.', 'mlcube.yaml')}")
+    console.result(f"created {os.path.join(shown, 'mlcube.yaml')}")
     for note in draft.notes:
         console.note(f"note: {note}")
     task = next(iter(draft.data["tasks"]))
-    console.note(f"try it: cube run --mlcube {shlex.quote(os.path.dirname(source) or '.')} --task {task}")
+    console.note(f"try it: cube run --mlcube {shlex.quote(shown)} --task {task}")
     return 0
 
 

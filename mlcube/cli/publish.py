@@ -10,10 +10,11 @@ from mlcube.cli.arguments import Json
 from mlcube.cli.declared import argument, option
 from mlcube.cli.meter import Meter
 from mlcube.cli.naming import cube_of, read_named
-from mlcube.cli.publish_report import show_plan, show_result
+from mlcube.cli.publish_report import note_version, show_plan, show_result
 from mlcube.cube import Cube
-from mlcube.errors import PreparationFailed, UsageError
+from mlcube.errors import PreparationFailed, Unreachable, UsageError
 from mlcube.oci import Descriptor
+from mlcube.offline import offline
 from mlcube.publishing import (
     Content,
     Destination,
@@ -68,9 +69,12 @@ def command(
     place = Destination.parse(destination)
     if sign != (key is not None):
         raise UsageError("`--sign` and `--key` belong together", hint="--sign --key FILE")
+    if offline() and not dry_run:
+        raise Unreachable(f"nothing can be published to `{place}` without a network", hint="unset CUBE_OFFLINE")
     named = cube_of(cube, told=False)
     found, warnings = read_named(named, strict=True)
     console.warnings(warnings)
+    note_version(place, found)
     signed = _signing(None if dry_run else key)  # before signals are caught, which a prompt must not outlive
     with catching() as signals:
         asked = _Asked(place, found, named.obtained, _name(found, place), signals.check, signed)

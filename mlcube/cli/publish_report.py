@@ -1,15 +1,27 @@
 """What `cube publish` prints: what it would send, or what became of it."""
 
+import re
 from typing import Any
 
 from mlcube.artifact import PublishedImage
 from mlcube.cli import console
 from mlcube.cli.meter import amount
+from mlcube.cube import Cube
 from mlcube.errors import CubeError, Refused
 from mlcube.publishing import Destination, Former, FoundImage, Publication, Sent, Source, former, missing
 from mlcube.registry import Registry
 
-__all__ = ["show_plan", "show_result"]
+__all__ = ["note_version", "show_plan", "show_result"]
+
+
+_VERSION = re.compile(r"v?[0-9][A-Za-z0-9._-]*")
+
+
+def note_version(place: Destination, cube: Cube) -> None:
+    """Say where the tag reads like a version and the cube says that it has another one: zoos go by the cube's."""
+    tag, version = place.tag.removeprefix("v"), (cube.version or "").removeprefix("v")
+    if _VERSION.fullmatch(tag) and version and tag != version and not version.startswith((f"{tag}.", f"{tag}+")):
+        console.note(f"the tag is `{place.tag}`, but the cube's `version` is `{cube.version}`, which a zoo shows")
 
 
 def show_plan(

@@ -1,5 +1,7 @@
 """`cube pull`: a cube brought to this machine, whole and verified, and nothing else."""
 
+import os
+import shlex
 from typing import Any
 
 from mlcube.cli import console
@@ -42,7 +44,11 @@ def command(
         raise UsageError("`cube pull` needs the name of a cube", hint="cube pull oci://HOST/NAME:TAG")
     found = bring(text, lock=lock, mend=True)
     if found.digest is None:
-        raise MissingInput(f"`{text}` is understood as a path: there is nothing to pull", hint="cube run --mlcube PATH")
+        if not os.path.exists(os.path.expanduser(text)):
+            hint = "a cube in a registry is named oci://HOST/NAME:TAG"
+            raise MissingInput(f"there is nothing at `{text}`, which is understood as a path", hint=hint)
+        hint = f"cube run --mlcube {shlex.quote(text)}"
+        raise MissingInput(f"`{text}` is understood as a path, and is here: there is nothing to pull", hint=hint)
     if as_json:
         document: dict[str, Any] = {"reference": text, "kind": found.reference.kind, "digest": found.digest}
         document |= {"path": found.root, "zoo": found.zoo}

@@ -10,7 +10,7 @@ from mlcube.cli.passphrase import asked
 from mlcube.errors import UsageError
 from mlcube.oci import Descriptor
 from mlcube.references import Reference, parse
-from mlcube.registry import Registry, Repository
+from mlcube.registry import Registry, Repository, suggesting
 from mlcube.trust.key_files import read_private
 from mlcube.trust.keys import PrivateKey
 from mlcube.trust.registries import publish, published
@@ -42,7 +42,9 @@ def command(reference: ReferenceArgument, key: KeyFile, as_json: Json = False) -
     where = Repository.parse(found.repository or "")
     with Registry(where, write=True, report=console.note) as registry:
         # Read, not only asked for: what is signed is what the registry gives under this digest.
-        descriptor, _ = registry.manifest(found.digest or found.tag or "latest")
+        wanted = found.digest or found.tag or "latest"
+        with suggesting(registry, wanted):
+            descriptor, _ = registry.manifest(wanted)
         signing(private)(registry, descriptor)
     pinned = f"oci://{where}@{descriptor.digest}"
     if as_json:

@@ -69,13 +69,15 @@ def _verify(reference: Reference, policy: Policy, by_key: bool, as_json: bool) -
 
 def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
     from mlcube.cli.sign import in_registry
-    from mlcube.registry import Registry, Repository
+    from mlcube.registry import Registry, Repository, suggesting
     from mlcube.trust.registries import published
 
     there, found = in_registry(reference)
     where = Repository.parse(there.repository or "")
     with Registry(where, report=console.note) as registry:
-        descriptor, _ = registry.manifest(there.digest or there.tag or "latest")
+        wanted = there.digest or there.tag or "latest"
+        with suggesting(registry, wanted):
+            descriptor, _ = registry.manifest(wanted)
         subject = Subject(
             kind=reference.kind,
             name=found.name if found else where.name,

@@ -26,14 +26,18 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     mend: bool = False
     """Whether a kept cube that was damaged is brought anew; else that is an error."""
 
-    def kept(self, digest: str) -> Kept | None:
-        """The cube, if it is kept here and whole. Raises Damaged where it is not to be mended."""
+    def kept(self, digest: str, *, told: bool = True) -> Kept | None:
+        """The cube, if it is kept here and whole. Raises Damaged where it is not to be mended.
+
+        `told`: say that it is brought anew; not where that was said before.
+        """
         try:
             return self.store.cube(digest)
         except Damaged as error:
             if not self.mend:
                 raise
-            self.report(f"{error.args[0]}; it is brought anew")
+            if told:
+                self.report(f"{error.args[0]}; it is brought anew")
             return None
 
 

@@ -15,7 +15,7 @@ from mlcube.obtaining.asking import Asking, Progress
 from mlcube.oci import Descriptor, Manifest
 from mlcube.offline import offline
 from mlcube.references import Reference
-from mlcube.registry import Registry, Repository, in_parallel
+from mlcube.registry import Registry, Repository, in_parallel, suggesting
 from mlcube.store import Kept, Store
 from mlcube.store.building import Building
 from mlcube.store.kept import read_manifest
@@ -55,7 +55,7 @@ def from_registry(
                 hint="pull it once without `--offline` and CUBE_OFFLINE: cube pull " + known,
             )
     with Registry(where, check=asking.check, report=asking.report) as registry:
-        resolved = digest or registry.resolve(reference.tag or "latest").digest
+        resolved = digest or _resolved(registry, reference.tag or "latest")
         admission = admit_published(registry, resolved, name=name, zoo=zoo)
         kept = asking.kept(resolved)
         if kept is None:
@@ -70,6 +70,11 @@ def from_registry(
     return kept, admission
 
 
+def _resolved(registry: Registry, tag: str) -> str:
+    with suggesting(registry, tag):
+        return registry.resolve(tag).digest
+
+
 def _brought(registry: Registry, reference: Reference, digest: str, asking: Asking) -> Kept:
     store = asking.store
     _, content = registry.manifest(digest)
@@ -82,7 +87,7 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
     with store.using((digest, manifest.config.digest, *(each.digest for each in manifest.layers))):
         with store.lock(digest):
             # Whoever had the lock before may have brought it.
-            if (kept := asking.kept(digest)) is not None:
+            if (kept := asking.kept(digest, told=False)) is not None:
                 return kept
             store.add(content)
             if not store.has(manifest.config.digest):

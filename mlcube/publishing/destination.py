@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mlcube.errors import UsageError
+from mlcube.errors import CubeError, UsageError
 from mlcube.registry.repository import Repository, check_reference
 
 __all__ = ["Destination", "split"]
@@ -21,7 +21,7 @@ class Destination(msgspec.Struct, frozen=True):
         """What `oci://host/name:tag` names. Raises UsageError."""
         scheme, separator, rest = text.partition("://")
         if scheme != "oci" or not separator:
-            raise UsageError(f"`{text}` is no place to publish to", hint=_HINT)
+            raise UsageError(f"`{text}` is no place to publish to", hint=_meant(scheme, separator, rest) or _HINT)
         if "@" in rest:
             raise UsageError(f"`{text}` names a digest, which follows from the content", hint=_HINT)
         name, tag = split(rest)
@@ -34,6 +34,16 @@ class Destination(msgspec.Struct, frozen=True):
     def image(self) -> str:
         """The name that a container image gets beside the cube: its tag keeps it from being collected."""
         return f"{self.repository}:{self.tag[:122]}-image"
+
+
+def _meant(scheme: str, separator: str, rest: str) -> str | None:
+    """What is right once it begins with `oci://`, as `docker push` and others name it."""
+    name, tag = split(rest if separator else scheme)
+    try:
+        Repository.parse(name)
+        return f"oci://{name}:{check_reference('latest' if tag is None else tag)}"
+    except CubeError:
+        return None
 
 
 def split(text: str) -> tuple[str, str | None]:

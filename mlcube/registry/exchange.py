@@ -15,6 +15,7 @@ from mlcube.registry.limits import Limits
 from mlcube.registry.parallel import check_stopped
 from mlcube.registry.patience import Passing, Patience
 from mlcube.registry.repository import Repository, insecure
+from mlcube.watching import doze
 
 if TYPE_CHECKING:
     from mlcube.registry.body import Body
@@ -65,13 +66,15 @@ class Exchange:
         """A new patience, for one transfer."""
         return Patience(self.limits, self.host, self.pause, self._say)
 
-    def pause(self, seconds: float) -> None:
-        """Sleep, unless what goes on here is to end."""
+    def pause(self, seconds: float, /, *events: int) -> None:
+        """Sleep, but not beyond an event, and unless what goes on here is to end."""
         end = time.monotonic() + seconds
         self.check()
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _SLICE_SECONDS))
+            woken = doze(min(left, _SLICE_SECONDS), *events)
             self.check()
+            if woken:
+                return
 
     def close(self) -> None:
         """Close every connection."""

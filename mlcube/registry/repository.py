@@ -28,6 +28,8 @@ class Repository(msgspec.Struct, frozen=True):
         host, _, name = text.partition("/")
         if not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
             raise UsageError(f"`{text}` names no registry", hint="write `host/name` or `host:port/group/name`")
+        if not name:
+            raise UsageError(f"`{text}` names a registry, and no repository in it", hint=f"{host}/group/name")
         if not _NAME.fullmatch(name) or len(text) > 255:
             raise UsageError(
                 f"`{name}` is no name of a repository",

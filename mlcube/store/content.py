@@ -15,6 +15,7 @@ from mlcube.store.kept import About, Folder, Kept, read_manifest
 from mlcube.store.listing import Entry
 from mlcube.store.tree import sha256_of
 from mlcube.unpacking import Unpacking
+from mlcube.watching import doze
 
 __all__ = ["Store"]
 
@@ -192,11 +193,9 @@ class Store:
         path = os.path.join(self.path, "locks", name.replace(":", "-"))
         return exclusive(path, wait_seconds=_LOCK_SECONDS, waiting=self._report, pause=self._pause)
 
-    def _pause(self, seconds: float) -> None:
-        import time
-
+    def _pause(self, seconds: float, /, *events: int) -> None:
         self._check()
-        time.sleep(min(seconds, 0.2))
+        doze(min(seconds, 0.2), *events)
 
     def using(self, digests: Iterable[str]) -> "AbstractContextManager[None]":
         """Cubes and blobs that are needed as long as the context lasts: `prune` spares them."""

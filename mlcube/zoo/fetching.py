@@ -76,7 +76,7 @@ def _read(name: str, place: str) -> bytes:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             content = file.read(INDEX_BYTES + 1)
     except FileNotFoundError:
-        raise MissingInput(f"the zoo `{name}` has no index: there is no `{path}`", hint="cube zoo build") from None
+        raise MissingInput(f"the zoo `{name}` has no index: there is no `{path}`", hint="cube zoo list") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise MissingInput(f"the index of the zoo `{name}` cannot be read: `{path}`: {reason}") from None

@@ -197,7 +197,7 @@ def _published(zoo: str, name: str, entry: _Brief) -> Found:
     if entry.reference is None:
         raise MissingInput(
             f"the zoo `{zoo}` describes `{name}`, but does not say where it is published",
-            hint=f"cube zoo show {name}",
+            hint=f"`cube zoo show {zoo}/{name}` tells who made it; another zoo's is run as ZOO/{name}",
         )
     if not _REFERENCE.fullmatch(entry.reference):
         raise Unreachable(f"the zoo `{zoo}` says that `{name}` lies at `{entry.reference[:200]}`, which is no digest")

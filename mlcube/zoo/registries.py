@@ -144,12 +144,19 @@ def _signatures(registry: Registry, digest: str, keys: Keys) -> tuple[Signature,
     return tuple(sorted(names.values(), key=lambda each: (each.name is None, each.name or "")))
 
 
+def _called(cube: Described) -> str:
+    """Its name with a tag, if it has one: a digest tells nobody which one is meant."""
+    return f"{cube.source.partition('@')[0]}:{cube.entry.tags[-1]}" if cube.entry.tags else cube.source
+
+
 def _told_apart(found: list[Described], report: Callable[[str], None]) -> tuple[Described, ...]:
     """One cube for each version: the one whose tag is the version, else the one with the last tag."""
     best: dict[tuple[str, str | None], Described] = {}
     for each in sorted(found, key=lambda each: (each.entry.version in each.entry.tags, each.entry.tags, each.source)):
         key = (each.entry.name, each.entry.version)
         if key in best:
-            report(f"`{best[key].source}` is left out: it says that it is the same version as `{each.source}`")
+            left = best[key]
+            version = f"{left.entry.name} {left.entry.version or ''}".rstrip()
+            report(f"`{_called(left)}` is left out: like `{_called(each)}` it says that it is `{version}`")
         best[key] = each
     return tuple(best.values())

@@ -1,6 +1,7 @@
 """Where a zoo's cubes come from: folders, registries, and lists of both."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -15,6 +16,8 @@ __all__ = ["CARD_BYTES", "Described", "Keys", "gather"]
 CARD_BYTES = 256 << 10
 """A longer card is cut."""
 _MOST_PROBLEMS = 20
+_COMMENT = re.compile(r"(^|(?<=\s))#.*")
+"""A `#` within a word, as in a folder's name, begins none."""
 
 Keys = Sequence[tuple[str, PublicKey]]
 
@@ -89,8 +92,8 @@ def _listed(path: str) -> Iterator[tuple[str, Position | None]]:
         folder = os.path.dirname(path) or "."
         raise UsageError(f"`{path}` is no list of sources", hint=f"name the cube's folder: {folder}")
     for number, line in enumerate(read_text(path, path).splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
+        text = _COMMENT.sub("", line).strip()
+        if not text:
             continue
         place = Position(path, number, line.index(text) + 1, len(text), line)
         if text.startswith("oci://"):

@@ -211,6 +211,8 @@ def test_parts_are_verified_run_and_joined(small: Path, tmp_path: Path) -> None:
     parts = sorted(tmp_path.glob("m.cube.*"))
     assert len(parts) == 4
     assert "in 4 parts" in succeeds("bundle", "verify", str(parts[0]))
+    later = cube("bundle", "verify", "m.cube.003", cwd=tmp_path)
+    assert (later.returncode, "name the first of its parts" in later.stderr) == (65, True)
     succeeds("run", str(parts[0]), cwd=tmp_path)
     succeeds("bundle", "join", str(parts[0]), "-o", "joined.cube", cwd=tmp_path)
     whole = (tmp_path / "whole.cube").read_bytes()
@@ -310,6 +312,7 @@ def test_signatures_travel_and_the_policy_is_kept(docker_cube: Path, carried: Pa
     [
         (("create", "."), "`create` needs the name of the bundle to write"),
         (("create", "-o", "m.cube"), "`create` takes one cube"),
+        (("create", ".", "-o", "m.cube", "--platform", "local,dokcer"), "no platform is named `dokcer`"),
         (("verify",), "`verify` takes one bundle"),
         (("verify", "m.cube", "--sif"), "`verify` takes only bundles"),
         (("verify", "m.cube"), "there is no bundle `m.cube`"),

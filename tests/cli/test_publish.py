@@ -77,6 +77,19 @@ def publish(root: Path, repository: Repository, *words: str, tag: str = "1") -> 
     return found
 
 
+def test_a_tag_that_is_another_version_is_told(root: Path, repository: Repository) -> None:
+    done = cube("publish", root, f"oci://{repository}:2.0", "--dry-run", "--no-image")
+    assert "the cube's `version` is `1.0`" in done.stderr
+    for tag in ("1", "1.0", "v1.0", "latest", "mine"):
+        done = cube("publish", root, f"oci://{repository}:{tag}", "--dry-run", "--no-image")
+        assert "`version`" not in done.stderr
+
+
+def test_without_a_network_nothing_is_published(root: Path, repository: Repository) -> None:
+    done = cube("publish", root, f"oci://{repository}:1.0", status=68, CUBE_OFFLINE="1")
+    assert "without a network" in done.stderr
+
+
 def whole(repository: Repository, reference: str) -> Manifest:
     """The manifest at a tag, if everything that it names can be read and is what it must be."""
     with Registry(repository) as registry:

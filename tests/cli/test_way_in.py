@@ -266,6 +266,13 @@ def test_what_cannot_be_read_is_told_and_nothing_is_written(
     assert {path.name: path.read_text() for path in folder.iterdir()} == files
 
 
+def test_a_folder_is_told_as_the_place_of_the_cube(tmp_path: Path) -> None:
+    lay(tmp_path / "model", {"Dockerfile": "FROM x\nCMD true\n"})
+    done = cube("create", "--from", "model", cwd=tmp_path)
+    assert done.stdout == "created model/mlcube.yaml\n"
+    assert "cube run --mlcube model --task run" in done.stderr
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
 def test_a_value_is_one_word_wherever_its_place_stands(value: str) -> None:
     places = {"{v}": lambda quoted: "${V}" if quoted else '"${V}"'}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mlcube import locks
 from mlcube.errors import CubeError, Interrupted, Unreachable
 from mlcube.registry import Limits, Registry, Repository, in_parallel
 from tests.faulty_proxy import Fault, FaultyProxy, Request
@@ -269,3 +270,23 @@ def test_connections_are_used_again() -> None:
             there.blob(blob.descriptor)
         assert len(proxy.requests) > 10
         assert proxy.connections == 1
+
+
+@pytest.mark.engine("registry")
+def test_a_blob_that_another_fetches_is_waited_for(tmp_path: Path) -> None:
+    blob, path, said = Blob(MIB), str(tmp_path / "blob"), threading.Event()
+    repository = name()
+    put(blob, repository)
+
+    def fetch() -> None:
+        with Registry(Repository(f"127.0.0.1:{PORT}", repository), report=lambda _text: said.set()) as there:
+            there.download(blob.descriptor, path)
+
+    with locks.exclusive(f"{path}.lock"):
+        other = threading.Thread(target=fetch)
+        other.start()
+        assert said.wait(10)
+        time.sleep(0.3)  # long enough for a look in between
+        assert not os.path.exists(path)
+    other.join(10)
+    assert Path(path).read_bytes() == blob.content

@@ -78,6 +78,13 @@ def test_what_is_no_destination_is_refused(text: str) -> None:
         Destination.parse(text)
 
 
+@pytest.mark.parametrize("text", ["host.example/a:1", "docker://host.example/a:1"])
+def test_what_is_a_destination_but_for_its_beginning_is_told_so(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Destination.parse(text)
+    assert caught.value.hint == "oci://host.example/a:1"
+
+
 @pytest.mark.parametrize(
     ("remote", "address"),
     [

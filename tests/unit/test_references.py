@@ -65,6 +65,12 @@ def test_a_name_is_understood(text: str, expected: dict[str, str]) -> None:
         ("https://h.org/page.html#sha256=" + "a" * 64, "it ends in none of"),
         ("s3://bucket/c", "none of the ways to name a cube"),
         ("localhost:5000/a:1", "understood as a path"),
+        ("docker://localhost:5000/a:1", "hint: oci://localhost:5000/a:1"),
+        ("oci:localhost:5000/a:1", "hint: oci://localhost:5000/a:1"),
+        ("oci:/host.org/a:1", "hint: oci://host.org/a:1"),
+        ("oci//host.org/a:1", "hint: oci://host.org/a:1"),
+        ("oci://localhost:5000", "`localhost:5000` names a registry, and no repository in it"),
+        ("oci://localhost:5000/", "names a registry, and no repository in it"),
         ("oci://host.org/digits\n", "a letter that no address has"),
     ],
 )

@@ -44,6 +44,25 @@ def test_a_cube_is_unpacked_from_its_blobs_and_read_only(store: Store) -> None:
     assert store.cube("sha256:" + "0" * 64) is None
 
 
+def test_a_cube_that_somebody_else_holds_is_waited_for(store: Store) -> None:
+    said: list[str] = []
+    waiting, got = threading.Event(), threading.Event()
+
+    def take() -> None:
+        with Store(store.path, report=lambda text: (said.append(text), waiting.set())[0]).lock("sha256:1"):
+            got.set()
+
+    with store.lock("sha256:1"):
+        other = threading.Thread(target=take)
+        other.start()
+        assert waiting.wait(10)
+        time.sleep(0.3)  # long enough for a look in between
+        assert not got.is_set()
+    other.join(10)
+    assert got.is_set()
+    assert len(said) == 1
+
+
 def test_a_changed_added_or_removed_file_is_damage(store: Store) -> None:
     kept = filled(store)
     victim = Path(kept.root, "src/3.py")

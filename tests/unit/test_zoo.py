@@ -99,8 +99,8 @@ def test_the_same_cubes_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_list_names_folders_relative_to_itself(tmp_path: Path) -> None:
     written(tmp_path / "cubes", "one")
-    written(tmp_path / "cubes", "two")
-    (tmp_path / "list.txt").write_text("# mine\ncubes/one\n\ncubes/two\n")
+    written(tmp_path / "cubes", "two").rename(tmp_path / "cubes" / "two#")
+    (tmp_path / "list.txt").write_text("# mine\ncubes/one # the first\n\n  #\ncubes/two#\n")
     assert [each.entry.name for each in gather([str(tmp_path / "list.txt")])] == ["one", "two"]
     (tmp_path / "list.txt").write_text("cubes/one\n  cubes/three\n")
     with pytest.raises(InvalidFile) as error:
