@@ -115,8 +115,9 @@ begin() {
   hear
   if mkdir started 2>/dev/null; then
     if command -v setsid >/dev/null; then session=setsid; else session=nohup; fi
-    $session sh ./job run </dev/null >/dev/null 2>&1 &
-    until [ -e runner ] || [ -e status ] || ! kill -0 $! 2>/dev/null; do rest; done
+    $session sh ./job run </dev/null >/dev/null 2>&1 3<&- &
+    beginning=$!
+    until [ -e runner ] || [ -e status ] || ! kill -0 $beginning 2>/dev/null; do rest; done
     [ -e runner ] || [ -e status ] && return
   elif [ -d started ]; then
     until [ -e runner ] || [ -e status ] || [ ${rounds:-0} -gt 12 ]; do rest; done
