@@ -32,7 +32,7 @@ rest() {
       sleep $seconds &
       asleep=$!
       [ -z "$over" ] || kill $asleep
-      wait $asleep && echo late >&3
+      if wait $asleep; then echo late >&3; else wait $asleep; fi
     ) </dev/null >/dev/null 2>&1 &
     # Where nothing can be heard after all, this rest is whole and so are those to come.
     if read -r word <&3; then kill $! || :; else words= word=late; fi 2>/dev/null
