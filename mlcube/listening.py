@@ -2,7 +2,7 @@
 
 __all__ = ["LISTENING"]
 
-LISTENING = r"""words= rounds=0
+LISTENING = r"""words= rounds=0 rested=0
 
 # A word that comes through this file cuts a rest short. Where none can be made, a rest is whole.
 listen() { # listen FILE
@@ -38,7 +38,10 @@ rest() {
     if read -r word <&3; then kill $! || :; else words= word=late; fi 2>/dev/null
     wait $! 2>/dev/null || :
   fi
-  [ "$word" != late ] || rounds=$((${rounds:-0} + 1))
+  [ "$word" != late ] || rounds=$((${rounds:-0} + 1)) rested=$((rested + seconds))
 }
 """
-"""Functions of a POSIX shell. The file descriptor 3 is theirs, and so are the variables `words` and `rounds`."""
+"""Functions of a POSIX shell. The file descriptor 3 is theirs, and so are the variables `words` and `rounds`.
+
+`rested` is for how many seconds there was no word, by no clock that somebody sets.
+"""

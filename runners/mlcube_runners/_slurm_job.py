@@ -114,19 +114,19 @@ ask_queue() {
 }
 
 alive() {
-  now=$(date +%s)
-  # A time that is far ahead was read before the clock was set back, or from the clock of another host.
-  [ "$now" -ge "${next:-0}" ] || [ "$now" -lt $((next - 60)) ] || return 0
+  [ "$rested" -ge "${next:-0}" ] || return 0
   [ -s job.number ] || return 1
-  # Of a job that is a second old, no answer can be told from one that came before it.
+  # Of a job that is a second old, no answer can be told from one that came before it; one that is far ahead was
+  # submitted before the clock was set back, or by the clock of another host.
   submitted=$(sed -n 2p job.number)
+  now=$(date +%s)
   if [ "$now" -le "$((${submitted:-0} + 1))" ] && [ "$now" -ge "$((submitted - 60))" ]; then
-    next=$((submitted + 2))
+    next=$((rested + submitted + 2 - now))
     return 0
   fi
   interval=$((${interval:-1} * 3 / 2 + 1))
   [ $interval -le 30 ] || interval=30
-  next=$((now + interval))
+  next=$((rested + interval))
   # A controller that is too busy to answer says nothing about the job.
   ask_queue $((interval / 2 + 1)) || return 0
   case $newline$queue in *"$newline$(number) "*) ;; *) return 1 ;; esac
