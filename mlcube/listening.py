@@ -18,8 +18,8 @@ tell() { # tell FILE...
   done 2>/dev/null
 }
 
-# A second, and longer as time passes: after a minute five, after a quarter of an hour fifteen. One that a word cut short
-# is not counted. What `$!` was before is forgotten.
+# A second, and longer as time passes: after a minute five, after a quarter of an hour fifteen. One that a word cut
+# short is not counted. What `$!` was before is forgotten.
 rest() {
   seconds=$((1 + ${rounds:-0} / 8)) word=late
   [ $seconds -le 15 ] || seconds=15
