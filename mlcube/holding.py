@@ -66,9 +66,10 @@ def holding(
             if announced != other.run:
                 report(f"waiting for {who}")
                 announced, interval = other.run, watching.FIRST_PAUSE
-            here = other.holder.pid if other.holder.host == entry.holder.host else None
-            with watching.passing(file, None if RunDirectory(other.run).lasts() else here) as events:
-                if os.path.lexists(file):
+            lasts = RunDirectory(other.run).lasts()
+            here = other.holder.pid if other.holder.host == entry.holder.host and not lasts else None
+            with watching.passing(file, here) as events:
+                if os.path.lexists(file) and (lasts or locks.alive(other.holder)):
                     pause(min(interval, max(0.0, deadline - time.monotonic())), *events)
             interval = watching.grown(interval)
         yield

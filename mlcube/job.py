@@ -115,8 +115,9 @@ begin() {
   hear
   if mkdir started 2>/dev/null; then
     if command -v setsid >/dev/null; then session=setsid; else session=nohup; fi
-    $session sh ./job run </dev/null >/dev/null 2>&1 &
-    until [ -e runner ] || [ -e status ] || ! kill -0 $! 2>/dev/null; do rest; done
+    $session sh ./job run </dev/null >/dev/null 2>&1 3<&- &
+    beginning=$!
+    until [ -e runner ] || [ -e status ] || ! kill -0 $beginning 2>/dev/null; do rest; done
     [ -e runner ] || [ -e status ] && return
   elif [ -d started ]; then
     until [ -e runner ] || [ -e status ] || [ ${rounds:-0} -gt 12 ]; do rest; done
@@ -202,7 +203,9 @@ case $verb in
     while :; do
       # A status that could not be kept, because the disk is full, perhaps, is one, too.
       if [ -e status ]; then read -r last <status; else last=$end_status; fi
-      new_out=$(size stdout) new_err=$(size stderr)
+      new_out=0 new_err=0
+      [ ! -s stdout ] || new_out=$(size stdout)
+      [ ! -s stderr ] || new_err=$(size stderr)
       print_new stdout $out $new_out
       print_new stderr $err $new_err >&2
       if [ $new_out -gt $out ] || [ $new_err -gt $err ]; then rounds=0; fi

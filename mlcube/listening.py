@@ -2,7 +2,9 @@
 
 __all__ = ["LISTENING"]
 
-LISTENING = r"""# A word that comes through this file cuts a rest short. Where none can be made, a rest is whole.
+LISTENING = r"""words= rounds=0 rested=0
+
+# A word that comes through this file cuts a rest short. Where none can be made, a rest is whole.
 listen() { # listen FILE
   words=$1
   rm -f "$words"
@@ -16,21 +18,30 @@ tell() { # tell FILE...
   done 2>/dev/null
 }
 
-# A second, and longer as time passes: after a minute five, after a quarter of an hour fifteen.
+# A second, and longer as time passes: after a minute five, after a quarter of an hour fifteen. One that a word cut
+# short is not counted. What `$!` was before is forgotten.
 rest() {
-  rounds=$((${rounds:-0} + 1))
-  seconds=$((1 + rounds / 8))
+  seconds=$((1 + ${rounds:-0} / 8)) word=late
   [ $seconds -le 15 ] || seconds=15
-  [ -n "${words-}" ] || { sleep $seconds; return; }
-  (
-    asleep=
-    trap 'kill $asleep' TERM
-    sleep $seconds &
-    asleep=$!
-    wait $asleep && echo late >&3
-  ) </dev/null >/dev/null 2>&1 &
-  read -r word <&3
-  kill $! 2>/dev/null || :
+  if [ -z "${words-}" ]; then
+    sleep $seconds
+  else
+    (
+      asleep= over=
+      trap 'over=yes; [ -z "$asleep" ] || kill $asleep' TERM
+      sleep $seconds &
+      asleep=$!
+      [ -z "$over" ] || kill $asleep
+      if wait $asleep; then echo late >&3; else wait $asleep; fi
+    ) </dev/null >/dev/null 2>&1 &
+    # Where nothing can be heard after all, this rest is whole and so are those to come.
+    if read -r word <&3; then kill $! || :; else words= word=late; fi 2>/dev/null
+    wait $! 2>/dev/null || :
+  fi
+  [ "$word" != late ] || rounds=$((${rounds:-0} + 1)) rested=$((rested + seconds))
 }
 """
-"""Functions of a POSIX shell. The file descriptor 3 is theirs, and so are the variables `words` and `rounds`."""
+"""Functions of a POSIX shell. The file descriptor 3 is theirs, and so are the variables `words` and `rounds`.
+
+`rested` is for how many seconds there was no word, by no clock that somebody sets.
+"""

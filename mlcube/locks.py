@@ -105,7 +105,7 @@ def _acquire(
             announced = True
         here = found.pid if found and found.host == holder.host else None
         with watching.passing(path, here) as events:
-            if os.path.lexists(path):
+            if os.path.lexists(path) and (found is None or alive(found)):
                 pause(min(interval, max(0.0, deadline - time.monotonic())), *events)
         interval = watching.grown(interval)
 

@@ -353,7 +353,19 @@ def killed() -> list[str]:
 
 def unsettled(platform: str) -> list[str]:
     """The runs of that platform of which something may be left where it could not be reached."""
-    return [found.id for found in runs() if found.unsettled and found.platform.name == platform]
+    maybe = (RunDirectory(run_id).record() for run_id in _ids() if not _surely_settled(RunDirectory(run_id)))
+    found = [each for each in maybe if each and each.unsettled and each.platform.name == platform]
+    return [each.id for each in sorted(found, key=lambda record: record.started, reverse=True)]
+
+
+def _surely_settled(run: RunDirectory) -> bool:
+    """Whether a record ends as that of a run does that left nothing, which is seen without reading all of it."""
+    try:
+        with open(os.path.join(run.path, "record.json"), "rb") as file:
+            file.seek(-64, os.SEEK_END)
+            return b'"unsettled": null' in file.read()
+    except OSError:
+        return False
 
 
 def remove(run_id: str, *, force: bool = False) -> None:

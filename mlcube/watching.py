@@ -12,7 +12,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """How long to wait between two looks, where nothing tells of a change: of other machines, for instance."""
 
 _IN_MODIFY, _IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x4, 0x400, 0x800
-_IN_CLOEXEC = 0o2000000
 
 
 def grown(pause: float) -> float:
@@ -66,12 +65,12 @@ def _watching(path: str, what: int, process: int | None) -> Iterator[tuple[int, 
 
 def _watch(path: str, what: int) -> int | None:
     """A descriptor of Linux's inotify, which Python's own library does not know."""
-    import ctypes
-
     try:
+        import ctypes  # some builds of Python lack it
+
         system = ctypes.CDLL(None, use_errno=True)
-        descriptor = int(system.inotify_init1(_IN_CLOEXEC))
-    except (OSError, AttributeError):
+        descriptor = int(system.inotify_init1(os.O_CLOEXEC))
+    except (ImportError, OSError, AttributeError):
         return None
     if descriptor < 0:
         return None

@@ -109,7 +109,8 @@ def until_over(run: RunDirectory, *, timeout_seconds: float | None = None, what:
             console.note(f"waiting for {what.rstrip(',')}{f' ({holder} sees to it)' if holder else ''}")
         limit = pause if told else min(pause, SILENT_SECONDS)
         with watching.growing(os.path.join(run.path, "holder.json"), process_here(run)) as events:
-            watching.doze(min(limit, left), *events)
+            if run.live():  # what went before is told by nobody
+                watching.doze(min(limit, left), *events)
         pause = watching.grown(pause)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from mlcube.cli import console
 from mlcube.cli.outcome import outcome
@@ -62,8 +63,9 @@ def _performed(perform: Callable[[Callable[[str], None]], int], writing: int, ma
                 os.dup2(kept if descriptor == 2 else nowhere, descriptor)
         os.close(kept)
         os.close(nowhere)
-        os.write(writing, runs[-1].encode())
-        os.kill(parent, signal.SIGCHLD)  # which waits for a signal
+        with suppress(OSError):  # it may have been killed, and the run goes on
+            os.write(writing, runs[-1].encode())
+            os.kill(parent, signal.SIGCHLD)  # which waits for a signal
 
     try:
         signal.signal(signal.SIGQUIT, leave)

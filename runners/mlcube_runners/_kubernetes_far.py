@@ -43,7 +43,7 @@ size() {
 }
 
 # Until something of a later parcel comes, or the word to begin, which comes last.
-hear() {
+hear_news() {
   read -r latest <&5
   case $latest in
     late) echo "nothing has come for an hour" >&2 && exit 1 ;;
@@ -142,17 +142,17 @@ case $verb in
     ) >/dev/null 2>&1 &
     parcel=0 latest=-1
     for target do
-      while [ "$latest" -lt $parcel ]; do hear; done
+      while [ "$latest" -lt $parcel ]; do hear_news; done
       if [ "$latest" = $parcel ]; then
         { tar -C "$target" -xof - && cat >/dev/null || { echo broken >&5 && false; }; } <"control/parcel.$parcel" &
         exec 4>"control/parcel.$parcel" # so that it does not end between two connections
-        while [ "$latest" -le $parcel ]; do hear; done
+        while [ "$latest" -le $parcel ]; do hear_news; done
         exec 4>&-
         wait $! || exit 1
       fi
       parcel=$((parcel + 1))
     done
-    while [ "$latest" -lt $parcel ]; do hear; done
+    while [ "$latest" -lt $parcel ]; do hear_news; done
     ;;
   take) # take PARCEL MEBIBYTES: gives to `tar` what is read, and says for each so many mebibytes what they were
     trap '' PIPE

@@ -114,17 +114,19 @@ ask_queue() {
 }
 
 alive() {
-  [ "$(date +%s)" -ge "${next:-0}" ] || return 0
+  [ "$rested" -ge "${next:-0}" ] || return 0
   [ -s job.number ] || return 1
-  # Of a job that is a second old, no answer can be told from one that came before it.
+  # Of a job that is a second old, no answer can be told from one that came before it; one that is far ahead was
+  # submitted before the clock was set back, or by the clock of another host.
   submitted=$(sed -n 2p job.number)
-  if [ "$(date +%s)" -le "$((${submitted:-0} + 1))" ]; then
-    next=$((submitted + 2))
+  now=$(date +%s)
+  if [ "$now" -le "$((${submitted:-0} + 1))" ] && [ "$now" -ge "$((submitted - 60))" ]; then
+    next=$((rested + submitted + 2 - now))
     return 0
   fi
   interval=$((${interval:-1} * 3 / 2 + 1))
   [ $interval -le 30 ] || interval=30
-  next=$(($(date +%s) + interval))
+  next=$((rested + interval))
   # A controller that is too busy to answer says nothing about the job.
   ask_queue $((interval / 2 + 1)) || return 0
   case $newline$queue in *"$newline$(number) "*) ;; *) return 1 ;; esac
@@ -134,15 +136,22 @@ must_be_here() {
   :
 }
 
-field() {
-  scontrol show job -o "$(number)" 2>/dev/null | sed -n "s/.* $1=\([A-Z_0-9:]*\).*/\1/p"
+in_answer() {
+  sed -n "s/.* $1=\([A-Z_0-9:]*\).*/\1/p"
 }
 
-# How Slurm calls the end, once it has decided.
+# How Slurm calls the end, once it has decided: on a busy machine it takes its time, and does not always answer.
 final_state() {
-  for pause in 1 1 2 2 3 5; do
-    found=$(field JobState)
-    case $found in RUNNING | COMPLETING | SUSPENDED) sleep $pause ;; *) break ;; esac
+  command -v scontrol >/dev/null || return 0
+  for pause in 1 1 2 2 3 5 8 15 15 30; do
+    found=
+    said=$(scontrol show job -o "$(number)" 2>&1) && found=$(printf '%s\n' "$said" | in_answer JobState)
+    case $found,$said in
+      RUNNING,* | COMPLETING,* | SUSPENDED,* | STOPPED,* | SIGNALING,* | STAGE_OUT,*) sleep $pause ;;
+      ,*"nvalid job id"*) break ;;
+      ,*) sleep $pause ;;
+      *) break ;;
+    esac
   done
   echo "$found"
 }
@@ -168,7 +177,7 @@ why_gone() {
   found=unknown
   if [ -s job.number ]; then
     said=$(scontrol show job -o "$(number)" 2>&1) || case $said in *"nvalid job id"*) ;; *) return 1 ;; esac
-    found=$(field JobState)
+    found=$(printf '%s\n' "$said" | in_answer JobState)
   fi
   case $found in
     PENDING | CONFIGURING | RUNNING | SUSPENDED | STOPPED | COMPLETING | RESIZING | SIGNALING | STAGE_OUT) return 1 ;;
@@ -178,7 +187,7 @@ why_gone() {
   [ "$found" != COMPLETED ] || sleep 5
   [ ! -e status ] || return 0
   keep_state "$found"
-  code=$(field ExitCode)
+  code=$(printf '%s\n' "${said-}" | in_answer ExitCode)
   case $found,$code in
     OUT_OF_MEMORY,*) ended 137 ;;
     TIMEOUT,* | DEADLINE,*) ended 124 ;;

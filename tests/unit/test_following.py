@@ -92,6 +92,24 @@ def test_starting_twice_runs_it_once(tmp_path: Path) -> None:
     assert (place.path / "count").read_text() == "once\n"
 
 
+def test_a_start_on_a_busy_machine_waits_until_the_task_has_begun(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "setsid").write_text(f'#!/bin/sh\nsleep 3\nexec {shutil.which("setsid")} "$@"\n')
+    (programs / "setsid").chmod(0o755)
+    place = Place(tmp_path, "exit 5")
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(place.verb("start").argv, env=environment, check=True, timeout=30)
+    assert (place.path / "runner").exists()
+    assert place.perform()[0] == 5
+
+
+def test_the_task_has_no_descriptor_of_those_who_wait(tmp_path: Path) -> None:
+    status, out, _ = Place(tmp_path, "for each in /proc/self/fd/*; do readlink $each || :; done").perform()
+    assert status == 0
+    assert "words" not in out
+
+
 def test_a_follower_that_is_killed_harms_nothing(tmp_path: Path) -> None:
     place = Place(tmp_path, "for n in 1 2 3 4 5 6; do echo $n; sleep 0.3; done; exit 5")
     wrapper = place.path / "lossy"
@@ -292,6 +310,42 @@ def test_a_job_that_lives_is_not_gone_whatever_the_queue_said(
         assert follower.wait(10) == 5
     (answer,) = (tmp_path / "cache").iterdir()
     assert answer.name.startswith("squeue.one.")
+
+
+def test_a_controller_that_answers_now_and_then_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(tmp_path, monkeypatch)
+    subprocess.run(queue.verb("start").argv, check=True)
+    (queue.programs / "scontrol").write_text(
+        '#!/bin/sh\necho x >>"$0.asked"; [ $(($(wc -l <"$0.asked") % 2)) = 1 ] || exit 1\n'
+        'echo "JobId=17 JobState=RUNNING ExitCode=0:0 "\n'
+    )
+    with subprocess.Popen([*queue.verb("follow").argv, "0", "0"]) as follower:
+        while not (queue.programs / "scontrol.asked").exists():
+            time.sleep(0.02)
+        time.sleep(1.2)
+        assert follower.poll() is None
+        (queue.path / "status").write_text("5\n")
+        assert follower.wait(10) == 5
+
+
+def test_slurm_may_take_its_time_to_say_why_a_job_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(tmp_path, monkeypatch)
+    subprocess.run(queue.verb("start").argv, check=True)
+    (queue.programs / "scontrol").write_text(
+        '#!/bin/sh\necho x >>"$0.asked"; case $(($(wc -l <"$0.asked"))) in\n'
+        '1) exit 1 ;; 2) echo "JobId=17 JobState=COMPLETING " ;; *) echo "JobId=17 JobState=PREEMPTED " ;; esac\n'
+    )
+    (queue.path / "terminated").touch()
+    (queue.path / "status").write_text("143\n")
+    assert subprocess.run([*queue.verb("follow").argv, "0", "0"], check=False, timeout=20).returncode == 75
+
+
+def test_a_clock_that_was_set_back_hides_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(tmp_path, monkeypatch)
+    subprocess.run(queue.verb("start").argv, check=True)
+    (queue.programs / "scontrol.state").write_text("FAILED")
+    (queue.path / "job.number").write_text(f"17\n{int(time.time()) + 7200}\n")
+    assert subprocess.run([*queue.verb("follow").argv, "0", "0"], check=False, timeout=30).returncode == 69
 
 
 def test_a_start_while_another_one_submits_waits_for_its_number(

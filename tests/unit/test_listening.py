@@ -27,6 +27,33 @@ def test_without_a_word_a_rest_is_a_second_at_least(tmp_path: Path) -> None:
     assert 1 <= seconds < 5
 
 
+def test_a_rest_that_a_word_cut_short_is_not_counted(tmp_path: Path) -> None:
+    script = "listen words.1; for n in 1 2 3 4 5 6 7 8 9; do tell words.*; rest; done; echo $rounds"
+    said, seconds = shell(script, tmp_path)
+    assert said == "0\n"
+    assert seconds < 5
+
+
+def test_where_nothing_can_be_heard_any_more_a_rest_is_whole(tmp_path: Path) -> None:
+    said, seconds = shell("listen words.1; exec 3<&-; rest; echo $word $rounds; rest; echo $rounds", tmp_path)
+    assert said == "late 1\n2\n"
+    assert 2 <= seconds < 10
+
+
+def test_a_rest_leaves_nothing_running(tmp_path: Path) -> None:
+    script = "listen words.1; rounds=200; tell words.*; rest; cat /proc/$$/task/$$/children"
+    said, seconds = shell(script, tmp_path)
+    assert len(said.split()) <= 1  # `cat` itself
+    assert seconds < 5
+
+
+def test_variables_of_the_environment_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    script = f"{LISTENING}\nrest; echo $rounds"
+    argv = ["env", "rounds=many", "words=some", "sh", "-euc", script]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
 def test_where_no_file_can_be_made_a_rest_is_whole(tmp_path: Path) -> None:
     said, seconds = shell("listen nowhere/words; rest; echo $seconds", tmp_path)
     assert said == "1\n"
