@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlcube.cli import console
-from mlcube.errors import UsageError
+from mlcube.errors import MissingInput, UsageError
 
 if TYPE_CHECKING:
     from mlcube.obtaining import Obtained
@@ -58,7 +58,13 @@ def cube_of(
         text = lock.reference
     if _is_path(text):
         return Named(path=text, text=text, workspace=workspace, lock=lock)
-    found = bring(text, lock=lock)
+    try:
+        found = bring(text, lock=lock)
+    except MissingInput as error:
+        if word is None or not os.path.exists("mlcube.yaml"):
+            raise
+        hint = f"a parameter of a task is written name=value; or, for a cube that is not here: {error.hint}"
+        raise MissingInput(str(error.args[0]), hint=hint) from None
     if found.reference.kind == "path":
         return Named(path=found.path, text=text, workspace=workspace, lock=lock)
     if workspace is None and told:

@@ -37,7 +37,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     stdout: str
     stderr: str
     told: tuple[str, ...]
-    """What the run reported to the user."""
+    """What the run reported to the user, but for what is being waited for: that depends on how busy the machine is."""
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     user: int = -1
@@ -175,6 +175,7 @@ class Carrier(Rendering):
                 ) as execution,
             ):
                 status = perform(execution)
+            told = [text for text in told if not text.startswith("waiting for ")]
         except Interrupted as error:
             signal.raise_signal(error.status - 128)  # the tests themselves are to end, not this one alone
             raise KeyboardInterrupt from error

@@ -138,7 +138,6 @@ def test_a_dry_run_writes_nothing(cube: Path, private_home: Path) -> None:
         (["-Ptasks.frist.entrypoint=x"], "did you mean `first`?"),
         (["--mount=r"], "`ro`"),
         (["--nosuchflag"], "nosuchflag"),
-        (["word"], "name=value"),
         (["--gpus=foo"], "all"),
         (["--platform=dockr"], "did you mean `docker`?"),
     ],
@@ -148,6 +147,14 @@ def test_f3_nothing_misspelt_runs_with_defaults(cube: Path, words: list[str], hi
     assert done.returncode == 2
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (cube / "workspace" / "seen.json").exists()
+
+
+def test_f3_a_word_that_is_no_parameter_is_taken_for_a_cube_and_both_are_told(cube: Path) -> None:
+    done = call("run", "--task=first", "word")
+    assert done.returncode == 66
+    assert "there is no cube at `word`" in done.stderr
+    assert "name=value" in done.stderr
     assert not (cube / "workspace" / "seen.json").exists()
 
 
