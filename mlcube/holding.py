@@ -126,11 +126,17 @@ def _enter(place: _Place, entry: _Entry, pause: watching.Pause) -> tuple[_Entry,
 
 def _make_shared(folder: str) -> None:
     """Whoever may write in the workspace may note it there."""
-    with suppress(FileExistsError):
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
+    workspace = os.path.dirname(folder)
+    try:
+        os.makedirs(workspace, exist_ok=True)
         os.mkdir(folder)
         with suppress(OSError):
-            os.chmod(folder, stat.S_IMODE(os.stat(os.path.dirname(folder)).st_mode))
+            os.chmod(folder, stat.S_IMODE(os.stat(workspace).st_mode))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        message = f"`{error.filename or folder}` cannot be made: {(error.strerror or str(error)).lower()}"
+        raise CubeError(message, hint="--workspace DIR names a folder where you may write") from error
 
 
 def _conflict(place: _Place, entry: _Entry) -> tuple[_Entry, str, str] | None:

@@ -113,8 +113,12 @@ def _acquire(
 def _create(path: str, holder: Holder) -> bool:
     """Whether the lock is now ours. A link to a finished file, so that nobody ever reads half a holder."""
     private = f"{path}.{holder.token}.new"
+    folder = os.path.dirname(path) or "."
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise CubeError(f"the folder `{folder}` cannot be made: {(error.strerror or str(error)).lower()}") from error
+    try:
         _write_new(private, msgspec.json.encode(holder))
         try:
             os.link(private, path)

@@ -31,6 +31,7 @@ _WITHOUT_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_SSH_COMMAN
 def from_git(reference: Reference, asking: Asking, digest: str | None) -> tuple[str, str]:
     """The folder of the cube that a repository holds at a ref, and the commit that it was, as `git:COMMIT`."""
     url = reference.url or ""
+    admit_address("git", url)  # before anything is asked of it
     known = f"git+{url}#{reference.ref or 'HEAD'}"
     commit = digest.removeprefix("git:") if digest else _written_out(reference.ref)
     if commit is None and offline():
@@ -44,7 +45,6 @@ def from_git(reference: Reference, asking: Asking, digest: str | None) -> tuple[
         commit = _resolved(url, reference.ref)
         asking.store.note_name(known, f"git:{commit}")
     key = f"git:{commit}"
-    admit_address("git", url)
     kept = asking.kept(key)
     if kept is None:
         if offline():

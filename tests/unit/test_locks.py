@@ -166,3 +166,12 @@ def test_of_many_who_find_a_dead_lock_one_wins_at_a_time(tmp_path: Path) -> None
         for thread in threads:
             thread.join()
     assert most == 1
+
+
+def test_a_lock_whose_folder_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(CubeError, match="cannot be made: not a directory"),
+        locks.exclusive(str(tmp_path / "file/locks/lock"), wait_seconds=60),
+    ):
+        pass
