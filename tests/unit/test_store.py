@@ -48,8 +48,12 @@ def test_a_cube_that_somebody_else_holds_is_waited_for(store: Store) -> None:
     said: list[str] = []
     waiting, got = threading.Event(), threading.Event()
 
+    def report(text: str) -> None:
+        said.append(text)
+        waiting.set()
+
     def take() -> None:
-        with Store(store.path, report=lambda text: (said.append(text), waiting.set())[0]).lock("sha256:1"):
+        with Store(store.path, report=report).lock("sha256:1"):
             got.set()
 
     with store.lock("sha256:1"):
