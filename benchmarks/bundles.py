@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from weights import write_weights
+
 ROOT = Path(__file__).resolve().parent.parent
 YAML = "name: large\nversion: '1.0'\npython: {source: src}\ntasks: {nothing: {entrypoint: 'true'}}\n"
 CREATE_REACH, VERIFY_REACH = 1.2, 1 / 0.8
@@ -25,10 +27,7 @@ def make(folder: Path, mebibytes: int, files: int) -> None:
     """Weights in four files that nothing compresses, and small files."""
     (folder / "src").mkdir(parents=True)
     (folder / "mlcube.yaml").write_text(YAML)
-    for number in range(4):
-        with (folder / f"weights-{number}.bin").open("wb") as file:
-            for _ in range(mebibytes // 4):
-                file.write(os.urandom(1 << 20))
+    write_weights(folder, mebibytes)
     for number in range(files):
         place = folder / "src" / f"{number // 100:03}"
         place.mkdir(exist_ok=True)
@@ -49,7 +48,8 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'runners'}")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE_", "PYTHON"))}
+    environment = dict(inherited, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'runners'}")
     cube = (sys.executable, "-m", "mlcube")
     creates, verifies, tars, sums = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="cube-bundles-", dir=os.environ.get("TMPDIR")) as directory:

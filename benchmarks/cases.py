@@ -182,8 +182,10 @@ class Cases:
         """A hundred batch jobs that are left, and followed by processes in the background. Raises NoEngine."""
         self._need_slurm()
         script = str(ROOT / "benchmarks" / "leave_many.py")
-        words = self._run(self.local_run.argv[3], "batch-local").argv
-        return Call(argv=(sys.executable, script, "100", words[0], *words[2:]), environment=self.environment)
+        folder = self.local_run.argv[3]
+        return Call(
+            argv=(sys.executable, script, "100", folder, "nothing", "batch-local"), environment=self.environment
+        )
 
     @cached_property
     def cluster(self) -> Cluster:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from processes import Call, Failed, sample, spread
+from weights import write_weights
 
 ORAS = f"{os.environ.get('ENGINES_STATE', '/var/tmp/mlcube-engines')}/witnesses/bin/oras"
 CUBE = """\
@@ -37,15 +38,13 @@ class Publishing:
     def __init__(self, directory: Path, registry: str, mib: int) -> None:
         self.directory, self.registry = directory, registry
         self.cube = directory / "large"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CUBE_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE_", "PYTHON"))}
         places = {f"CUBE_{name}_DIR": str(directory / name.lower()) for name in ("CACHE", "CONFIG", "STATE")}
         self.environment: Mapping[str, str] = {**inherited, **places}
         (self.cube / "weights").mkdir(parents=True)
         (self.cube / "src").mkdir()
         (self.cube / "mlcube.yaml").write_text(CUBE)
-        for number in range(FILES):
-            with open(self.cube / "weights" / f"part{number}.bin", "wb") as file:
-                file.writelines(os.urandom(1 << 20) for _ in range(mib // FILES))
+        write_weights(self.cube / "weights", mib, FILES)
         for number in range(SMALL_FILES):
             size = 4000 + 6000 * number // SMALL_FILES
             (self.cube / "src" / f"module{number:04}.py").write_bytes(os.urandom(size))
@@ -62,7 +61,7 @@ class Publishing:
 
     def push(self, repository: str) -> Call:
         """The same files by hand."""
-        parts = [f"weights/part{number}.bin" for number in range(FILES)]
+        parts = [f"weights/weights-{number}.bin" for number in range(FILES)]
         return Call(
             argv=(ORAS, "push", "--plain-http", f"{self.registry}/{repository}:1", *parts, "src", "mlcube.yaml"),
             environment=self.environment,

@@ -19,6 +19,8 @@ import time
 import uuid
 from pathlib import Path
 
+from weights import write_weights
+
 WITNESSES = os.path.join(os.environ.get("ENGINES_STATE", "/var/tmp/mlcube-engines"), "witnesses", "bin")
 REST_SECONDS = 10.0
 """ext4 searches long for a place for a new file as long as many were removed a moment ago."""
@@ -42,10 +44,7 @@ def main() -> None:
 def make_cube(root: Path, mebibytes: int, count: int) -> None:
     (root / "small").mkdir(parents=True)
     (root / "mlcube.yaml").write_text(CUBE_FILE)
-    for number in range(4):
-        with (root / f"weights-{number}.bin").open("wb") as file:
-            for _ in range(mebibytes // 4):
-                file.write(os.urandom(1 << 20))
+    write_weights(root, mebibytes)
     for number in range(count):
         (root / "small" / f"{number}.txt").write_bytes(os.urandom(2048).hex().encode())
 
@@ -54,7 +53,8 @@ def measure(folder: Path, registry: str, rounds: int) -> dict[str, object]:
     oras = shutil.which("oras") or os.path.join(WITNESSES, "oras")
     cube = [sys.executable, "-m", "mlcube"]
     repository = f"{registry}/benchmark-pull-{uuid.uuid4().hex[:8]}"
-    environment = {**os.environ, "CUBE_CACHE_DIR": str(folder / "cache"), "CUBE_STATE_DIR": str(folder / "state")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE_", "PYTHON"))}
+    environment = {**inherited, "CUBE_CACHE_DIR": str(folder / "cache"), "CUBE_STATE_DIR": str(folder / "state")}
     reference = f"oci://{repository}:1"
     run([*cube, "publish", "--no-image", str(folder / "cube"), reference], environment)
     names = sorted(each.name for each in (folder / "cube").iterdir())

@@ -119,7 +119,8 @@ def generate(folder: Path, count: int) -> None:
 def build(cubes: Path, site: Path) -> dict[str, Any]:
     """What the command takes."""
     argv = [sys.executable, "-m", "mlcube", "zoo", "build", str(cubes), "-o", str(site), "--title", "Many"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runners'}"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE_", "PYTHON"))}
+    environment = {**inherited, "PYTHONPATH": f"{ROOT}:{ROOT / 'runners'}"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.monotonic()
     subprocess.run(argv, check=True, env=environment)

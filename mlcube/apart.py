@@ -42,6 +42,7 @@ def apart(plan: Plan, invocation: Invocation) -> Plan:
         start=Command(argv=("sh", f"{directory}/job", "start"), quiet=True, failure="the task could not be started"),
         follow=command("sh", f"{directory}/job", "follow"),
         status=command("sh", f"{directory}/job", "status"),
+        directory=directory,
     )
     return msgspec.structs.replace(
         plan,

@@ -11,17 +11,15 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from mlcube import cube as content
-from mlcube.errors import CubeError, Interrupted, Problem
-
-if TYPE_CHECKING:
-    from mlcube.obtaining import Obtained
+from mlcube.errors import CubeError, Interrupted, Problem, UsageError
+from mlcube.named import Named, named_by
 
 __all__ = ["Cube", "Run", "TaskFailed", "load", "wait"]
 
@@ -88,8 +86,9 @@ class Cube:
         self.workspace = workspace
         """Where parameters lie unless `run` is told otherwise; None: in the cube's own workspace."""
         self._loaded = tuple(loaded) or (f"--mlcube={cube.file}",)
-        self._from_bundle: Callable[[str | None], tuple[content.Cube, str | None]] | None = None
-        """What makes the bundle's image or packages available to a platform, where it lies in one."""
+        self._named = Named(path=cube.file, text=cube.file)
+        self._overrides: tuple[str, ...] = ()
+        self._trust = False
 
     @property
     def name(self) -> str:
@@ -135,16 +134,19 @@ class Cube:
         from mlcube.binding import bind, check_arguments
         from mlcube.host import gather
         from mlcube.needs import Needs
+        from mlcube.obtaining.admitting import admit_path
         from mlcube.platforms import choose
         from mlcube.record import RunDirectory, new_id
         from mlcube.running import run_task
         from mlcube.settings import read_settings
 
+        if self._named.obtained is None:
+            admit_path(self.content.file)
         given = {name: _text(value) for name, value in {**(parameters or {}), **arguments}.items()}
         check_arguments(self.content, [task], given)
-        cube = self.content
-        if self._from_bundle is not None:
-            cube, platform = self._from_bundle(platform)
+        settings = read_settings()
+        named, platform = self._named.on(platform, settings)
+        cube = named.admitted(self._overrides, trust=self._trust).cube if named.provided else self.content
         run_id = new_id()
         needs = Needs(
             gpus=_optional(gpus), memory=memory, cpu=_optional(cpu), network=network, timeout=_optional(timeout)
@@ -158,7 +160,8 @@ class Cube:
             run_id=run_id,
             scratch=f"{RunDirectory(run_id).path}/scratch",
         )
-        choice = choose(platform, read_settings(), [invocation], gather)
+        choice = choose(platform, settings, [invocation], gather)
+        named.check_made(invocation, choice)
         quiet = -1 if show else os.open(os.devnull, os.O_WRONLY)
         try:
             record = run_task(
@@ -237,55 +240,18 @@ def load(path: str | os.PathLike[str] = ".", *, overrides: Sequence[str] = (), t
     >>> load("examples/hello_world").tasks  # doctest: +SKIP
     ('hello', 'bye')
     """
-    from mlcube.obtaining.admitting import admit_path
-    from mlcube.reading import read_cube
-
     text = os.fspath(path)
+    named = Named(path=text, text=text)
+    if isinstance(path, str) and not os.path.isdir(text):  # else it is plainly a path
+        from mlcube.obtaining import obtain
+
+        named = named_by(text, obtain(text))
+    cube, warnings, _ = named.admitted(overrides, trust=trust)
     words = (*(f"-P{each}" for each in overrides), *(["--trust"] if trust else []))
-    if not isinstance(path, str) or os.path.isdir(text):  # plainly a path
-        admit_path(text)
-        cube, warnings = read_cube(text, overrides=overrides, trust=trust)
-        return Cube(cube, warnings, loaded=(f"--mlcube={cube.file}", *words))
-    from mlcube.obtaining import obtain
-
-    found = obtain(text)
-    if found.reference.kind == "path":
-        admit_path(found.path)
-    if found.admission is not None:
-        from mlcube.trust.covering import check_overrides
-
-        check_overrides(found.admission, overrides)
-    cube, warnings = read_cube(
-        found.path, overrides=(*found.overrides, *overrides), workspace=found.workspace, trust=trust
-    )
-    if found.admission is not None:
-        from mlcube.trust.covering import check_image
-
-        check_image(found.admission, cube)
-    named = cube.file if found.reference.kind == "path" else text
-    loaded = Cube(cube, warnings, workspace=found.workspace, loaded=(f"--mlcube={named}", *words))
-    if found.bundle is not None:
-        loaded._from_bundle = partial(_provided, found, tuple(overrides), trust)
+    where = f"--mlcube={cube.file if named.obtained is None else text}"
+    loaded = Cube(cube, warnings, workspace=named.workspace, loaded=(where, *words))
+    loaded._named, loaded._overrides, loaded._trust = named, tuple(overrides), trust
     return loaded
-
-
-def _provided(
-    found: "Obtained", overrides: tuple[str, ...], trust: bool, platform: str | None
-) -> tuple[content.Cube, str | None]:
-    """The cube as it runs on a platform with what its bundle holds, and the platform."""
-    from mlcube.bundling import provide
-    from mlcube.reading import read_cube
-    from mlcube.settings import read_settings
-    from mlcube.trust.covering import check_image
-
-    assert found.bundle is not None  # noqa: S101 - who calls has looked
-    assert found.config is not None  # noqa: S101 - every bundle has one
-    provided = provide(found.bundle, platform, read_settings(), found.config)
-    os.environ.update(provided.environment)  # the installers that a runner starts read them
-    every = (*found.overrides, *provided.overrides, *overrides)
-    cube, _ = read_cube(found.path, overrides=every, workspace=found.workspace, trust=trust)
-    check_image(found.admission, cube)
-    return cube, platform or provided.platform
 
 
 def wait(run_id: str, *, timeout: str | float | None = None) -> Run:
@@ -296,32 +262,38 @@ def wait(run_id: str, *, timeout: str | float | None = None) -> Run:
     >>> mlcube.wait("20250131-101500-a1b2c3d4", timeout="2h").status  # doctest: +SKIP
     0
     """
-    from mlcube.record import find_id, find_run
+    from mlcube.amounts import duration
+    from mlcube.awaiting import until_over
+    from mlcube.record import RunDirectory, find_id, find_run
 
     known = find_id(run_id)
-    limit = () if timeout is None else (f"--timeout={timeout}",)
     try:
-        _asked(("wait", known, *limit), environment=None)
-    except CubeError:
-        if find_run(known).finished is None:
-            raise
+        limit = None if timeout is None else duration(str(timeout))
+    except ValueError as error:
+        raise UsageError(f"`timeout` takes {error}") from None
+    deadline = None if limit is None else time.monotonic() + limit
     found = find_run(known)
+    if found.finished is None and RunDirectory(known).live():
+        found = until_over(RunDirectory(known), timeout_seconds=limit, what=f"the end of run {known}")
+    if found.finished is None:  # whoever saw to it was killed; where threads may run, nobody else can begin
+        left = () if deadline is None else (f"--timeout={max(deadline - time.monotonic(), 0.001):.3f}",)
+        try:
+            _asked(("wait", known, *left), environment=None)
+        except CubeError:
+            if find_run(known).finished is None:
+                raise
+        found = find_run(known)
     return Run(
         status=found.exit_status or 0, outputs={output.name: output.path for output in found.outputs}, record=found
     )
 
 
 def _asked(argv: Sequence[str], *, environment: Mapping[str, str] | None) -> str:
-    """What the command line prints, in a process of its own: this one may have threads, and cannot be made two of.
-
-    Raises what it says is wrong.
-    """
-    import sys
-
-    from mlcube.asking import ask
+    """What the command line prints. Raises what it says is wrong."""
+    from mlcube import forks
     from mlcube.failures import ERRORS
 
-    answer = ask((sys.executable, "-m", "mlcube", *argv), environment=environment, timeout_seconds=float("inf"))
+    answer = forks.perform(argv, environment=environment)
     if not answer.status:
         return answer.output
     _, _, said = f"\n{answer.error}".rpartition("\nerror: ")

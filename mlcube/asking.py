@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from mlcube import patience
 from mlcube.child import Child, attend, kill
 from mlcube.failures import CannotStart
+from mlcube.in_process import answer
 from mlcube.plan import Command
 from mlcube.runner import Answer
 from mlcube.starting import start
@@ -22,6 +23,8 @@ def ask(
 
     How slow that is, is the user's to say, unless it is given.
     """
+    if environment is None and (read := answer(argv)) is not None:
+        return Answer(0, read, "")
     timeout_seconds = timeout_seconds or patience.answer_seconds()
     command = Command(argv=tuple(argv), environment=environment or {})
     try:
@@ -75,9 +78,8 @@ def _attend_all(children: Sequence[Child], deadline: float) -> None:
         if not open_ or now >= deadline:
             return
         poller = select.poll()
-        waiting = {descriptor: child for child in open_ for descriptor in child.register(poller)}
-        routes = {route.source: route for child in open_ for route in child.routes}
+        waiting = {descriptor: move for child in open_ for descriptor, move in child.register(poller).items()}
         limits = (deadline - now, *(limit for child in open_ if (limit := child.wait_seconds(now)) is not None))
         for descriptor, _ in poller.poll(max(0.0, min(limits)) * 1000 + 1):
             if descriptor in waiting:
-                waiting[descriptor].carry(routes[descriptor])
+                waiting[descriptor]()

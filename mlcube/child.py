@@ -4,8 +4,10 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mlcube.signals import Signals
 from mlcube.stream import Route
@@ -13,13 +15,40 @@ from mlcube.stream import Route
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["Child", "attend", "kill"]
+__all__ = ["Attended", "Child", "attend", "kill"]
 
 _LINGER_SECONDS = 0.5
 """How long output is waited for after the process has ended, when something in the background keeps its pipe."""
 
 _LONGEST_POLL = 86400.0
 """The kernel counts in milliseconds, and not very far."""
+
+
+class Attended(Protocol):
+    """What goes on by itself and prints: a process that was started, or a job somewhere else."""
+
+    gone: bool
+    """Whether it has been seen to have ended."""
+    impatient: bool
+    """Do not wait for a reader who does not read."""
+
+    def finished(self, now: float) -> bool:
+        """Whether it has ended and everything that it printed was carried."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to what is attended."""
+
+    def register(self, poller: select.poll) -> dict[int, Callable[[], object]]:
+        """What to wait for; gives what is to be done then, by descriptor."""
+
+    def wait_seconds(self, now: float) -> float | None:
+        """How long to wait at most before looking again."""
+
+    def reap(self) -> int:
+        """The exit status."""
+
+    def close(self) -> None:
+        """Let go of everything."""
 
 
 class Child:
@@ -79,16 +108,14 @@ class Child:
             os.close(self._watch)
             self._watch = -1
 
-    def register(self, poller: select.poll) -> dict[int, Route]:
-        """What to wait for; gives the routes by descriptor."""
-        waiting: dict[int, Route] = {}
+    def register(self, poller: select.poll) -> dict[int, Callable[[], object]]:
+        """What to wait for; gives what is to be done then, by descriptor."""
+        waiting: dict[int, Callable[[], object]] = {}
         for route in self.routes:
-            if route.pending and route.outlet and route.outlet.descriptor is not None:
-                descriptor, event = route.outlet.descriptor, select.POLLOUT
-            else:
-                descriptor, event = route.source, select.POLLIN
-            poller.register(descriptor, event)
-            waiting[descriptor] = route
+            outlet = route.waited_for()
+            descriptor = route.source if outlet is None else outlet
+            poller.register(descriptor, select.POLLIN if outlet is None else select.POLLOUT)
+            waiting[descriptor] = partial(self._carry, route)
         self.register_end(poller)
         return waiting
 
@@ -105,9 +132,8 @@ class Child:
             return None
         return self._drain_by - now
 
-    def carry(self, route: Route) -> None:
-        """Move what one route has to move."""
-        if not (route.push() if route.pending else route.carry()):
+    def _carry(self, route: Route) -> None:
+        if not route.carry():
             self._drop(route)
 
     def _drop(self, route: Route) -> None:
@@ -139,7 +165,7 @@ def _told_by_thread(process: int) -> int:
 
 
 def attend(
-    child: Child, *, signals: Signals | None = None, deadline: float | None = None, beside: Child | None = None
+    child: Attended, *, signals: Signals | None = None, deadline: float | None = None, beside: Child | None = None
 ) -> Literal["ended", "signal", "late", "beside"]:
     """Carry the child's output until it has ended, another signal comes, time is up, or the one `beside` has ended."""
     while True:
@@ -164,10 +190,10 @@ def attend(
         limit = None if shortest is None else min(max(0.0, shortest), _LONGEST_POLL) * 1000 + 1
         for descriptor, _ in poller.poll(limit):
             if descriptor in waiting:
-                child.carry(waiting[descriptor])
+                waiting[descriptor]()
 
 
-def kill(child: Child) -> None:
+def kill(child: Attended) -> None:
     """End a process and its group at once, and take what it printed."""
     child.impatient = True
     child.signal(signal.SIGKILL)

@@ -45,6 +45,7 @@ __all__ = [
     "Untrusted",
     "Unwritten",
     "UsageError",
+    "closest",
     "did_you_mean",
     "escaped",
     "lowered",
@@ -76,7 +77,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """The problem as it is printed, without colour."""
         where = f"{escaped(str(self.position), lines=False)}: " if self.position else ""
-        lines = [f"{where}{self.severity}: {escaped(self.message)}"]
+        lines = [f"{where}{self.severity}: {escaped(self.message, lines='indented')}"]
         if self.position and self.position.excerpt.strip():
             lines += _excerpt(self.position)
         if self.hint:
@@ -212,17 +213,23 @@ class TimedOut(CubeError):
 class Interrupted(CubeError):
     """A signal stopped the run."""
 
-    def __init__(self, signal_number: int, name: str) -> None:
-        super().__init__(f"stopped by {name}")
+    def __init__(self, signal_number: int, name: str, *, left: str | None = None, hint: str | None = None) -> None:
+        """`left`: what there is of what was to be made."""
+        super().__init__(f"stopped by {name}{f': {left}' if left else ''}", hint=hint)
         self.status = 128 + signal_number
+
+
+def closest(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
+    """The closest of the known words, if there is one that could have been meant."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.65)), None)
 
 
 def did_you_mean(word: str, known: "tuple[str, ...] | list[str]") -> str | None:
     """A hint that names the closest of the known words, or all of them when there are few."""
-    from difflib import get_close_matches
-
-    if close := get_close_matches(word, known, n=1, cutoff=0.65):
-        return f"did you mean `{close[0]}`?"
+    if found := closest(word, known):
+        return f"did you mean `{found}`?"
     if known and len(known) <= 12:
         return "known: " + ", ".join(f"`{name}`" for name in known)
     return None
@@ -233,10 +240,11 @@ def lowered(text: str) -> str:
     return text[:1].lower() + text[1:].rstrip(".")
 
 
-def escaped(text: str, *, lines: bool = True) -> str:
+def escaped(text: str, *, lines: "bool | Literal['indented']" = True) -> str:
     r"""A text that a terminal shows as it is: control characters as `\x1b`, line breaks in a quoted name as `\n`.
 
-    With `lines` false no line break is left at all.
+    With `lines` false no line break is left at all; with `indented` only those before a list, so that what somebody
+    else wrote into a message begins no line that looks like one of ours.
     """
     if text.isprintable():
         return text
@@ -249,4 +257,6 @@ def escaped(text: str, *, lines: bool = True) -> str:
     if not lines:
         return re.sub("[\n\t]", shown, text)
     # Lines that are indented are a list, or what a command printed.
+    if lines == "indented":
+        return re.sub("\n(?!  )", shown, text)
     return re.sub("`[^`]*`", lambda quoted: re.sub("\n(?!  )", r"\\n", quoted[0]), text)

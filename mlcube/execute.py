@@ -5,27 +5,40 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from mlcube import files, locks, patience
 from mlcube.asking import ask
 from mlcube.child import Child, attend, kill
 from mlcube.errors import Busy, CubeError, Interrupted, PreparationFailed, TimedOut
-from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened
+from mlcube.failures import ERRORS, CannotStart, Failed, content, late, said, shortened, too_late
 from mlcube.following import follow
 from mlcube.in_process import perform
-from mlcube.plan import PATIENT_PAUSES, PAUSES, Command, Fail, Job, Pipe, Plan, SecretText, Step, Unless, WriteFile
+from mlcube.job_here import JobHere
+from mlcube.plan import (
+    PATIENT_PAUSES,
+    PAUSES,
+    Command,
+    Fail,
+    Job,
+    Pipe,
+    Plan,
+    SecretText,
+    Step,
+    Unless,
+    WriteFile,
+    only_looks,
+)  # fmt: skip
 from mlcube.runner import Answer
 from mlcube.signals import Signals
 from mlcube.starting import start
 from mlcube.stopping import GRACE_SECONDS, SHORT_SECONDS, Stopping
 from mlcube.stream import Log
+from mlcube.task import attend_task
 
 __all__ = ["Execution"]
 
 _LONGEST_PAUSE = 60.0
-
-_SILENT_SECONDS = 2.0
-"""How long the user may wait without being told for what."""
 
 _KEPT_BYTES = 8192
 """How much of a step's output is kept to be shown if it fails."""
@@ -70,7 +83,8 @@ class Execution:
         self._settling = False
         self._prepared_by: tuple[float, float] | None = None
         """When whatever comes before the task must be over, and how many seconds that was."""
-        self._stopping = Stopping(signals, lambda command: start(command, self._log, self._secrets, None))
+        stopping = Stopping(signals, lambda command: start(command, self._log, self._secrets, None))
+        self._attended_task = partial(attend_task, signals=signals, stopping=stopping, report=report)
 
     def prepare(self, plan: Plan) -> None:
         """Perform a plan without a task. Raises PreparationFailed, or Interrupted."""
@@ -88,9 +102,9 @@ class Execution:
         plan: Plan,
         *,
         timeout_seconds: float | None = None,
-        started: Callable[[int], None] = lambda _process: None,
+        started: Callable[[int | None], None] = lambda _process: None,
     ) -> int:
-        """Perform a plan and give its task's status; `started` is told the number of the task's process.
+        """Perform a plan and give its task's status; `started` is told the number of the task's process, if it has one.
 
         Raises what a failing step means, TimedOut, or Interrupted once the task has ended and is cleaned up.
         """
@@ -103,9 +117,11 @@ class Execution:
             self._ended(status)
             if status == 0:
                 for number, step in enumerate(plan.after):
-                    self._bringing(number)
+                    if not only_looks(step):
+                        self._bringing(number)
                     self._steps((step,), CubeError)
-                self._bringing(len(plan.after))
+                if not all(map(only_looks, plan.after)):
+                    self._bringing(len(plan.after))
                 succeeded = True
             else:
                 self._diagnose(plan, status)
@@ -323,7 +339,7 @@ class Execution:
         return child.reap()
 
     def _attended(self, child: Child, what: str | None) -> str:
-        told_by = time.monotonic() + _SILENT_SECONDS if what else float("inf")
+        told_by = time.monotonic() + patience.SILENT_SECONDS if what else float("inf")
         until, _ = self._prepared_by or (float("inf"), 0.0)
         while True:
             deadline = min(told_by, until)
@@ -334,11 +350,7 @@ class Execution:
             told_by = float("inf")
 
     def _too_late(self) -> TimedOut:
-        _, limit = self._prepared_by or (0.0, 0.0)
-        return TimedOut(
-            f"what comes before the task took longer than {limit:g} seconds",
-            hint=f"give it more: {patience.PREPARE}=2h, or unset it",
-        )
+        return too_late(self._prepared_by[1] if self._prepared_by else 0.0)
 
     def _write(self, step: WriteFile) -> None:
         mode = 0o600 if isinstance(step.text, SecretText) else 0o666
@@ -346,7 +358,7 @@ class Execution:
 
     # The task
 
-    def _whole_task(self, plan: Plan, timeout_seconds: float | None, started: Callable[[int], None]) -> int:
+    def _whole_task(self, plan: Plan, timeout_seconds: float | None, started: Callable[[int | None], None]) -> int:
         """The task's status, wherever it runs."""
         match plan.task:
             case None:
@@ -362,7 +374,7 @@ class Execution:
             case Job() as job:
                 return self._job(plan, job, None if job.timed else timeout_seconds, started)
 
-    def _job(self, plan: Plan, job: Job, timeout_seconds: float | None, started: Callable[[int], None]) -> int:
+    def _job(self, plan: Plan, job: Job, timeout_seconds: float | None, started: Callable[[int | None], None]) -> int:
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         begun = time.monotonic()
 
@@ -379,6 +391,15 @@ class Execution:
             if left <= 0:
                 raise late(timeout_seconds)
 
+        def here(directory: str) -> tuple[int | None, tuple[int, int]]:
+            """The status, unless only the job's script can tell it, and how much was carried."""
+            self._signals.check()
+            child = JobHere(directory, self._log, self._secrets, (self._stdout, self._stderr))
+            status = self._attended_task(
+                plan, child, child.deliveries, partial(started, None), timeout_seconds, deadline, job.waiting
+            )
+            return status if child.known else None, child.carried
+
         ending = tuple(step for step in (plan.stop, plan.kill) if step)
         try:
             self._command(job.start, PreparationFailed)
@@ -387,7 +408,10 @@ class Execution:
             raise
         self._prepared_by = None
         try:
-            return follow(job, once, self._told, pause, self._report)
+            status, known = here(job.directory) if job.directory else (None, (0, 0))
+            if status is not None:
+                return status
+            return follow(job, once, self._told, pause, self._report, known)
         except (Interrupted, TimedOut):
             if not self._told(job.status):  # it was not to be stopped while nobody was connected
                 self._always(ending)
@@ -407,7 +431,7 @@ class Execution:
         task: Command,
         timeout_seconds: float | None,
         deadline: float | None,
-        started: Callable[[int], None],
+        started: Callable[[int | None], None],
         waiting: str | None = None,
     ) -> tuple[int, int, int]:
         """The status of the task's process, how many bytes it put out, and how many as errors; `waiting` is told when
@@ -415,33 +439,12 @@ class Execution:
         """
         self._signals.check()
         child = start(task, self._log, self._secrets, (self._stdout, self._stderr))
-        routes = tuple(child.routes)
         begun = time.monotonic()
-        if deadline is None and timeout_seconds is not None:
-            deadline = begun + timeout_seconds
+        output, errors = routes = tuple(child.routes)
         try:
-            started(child.process.pid)
-            reason = "late"
-            if waiting and (deadline is None or begun + _SILENT_SECONDS < deadline):
-                reason = attend(child, signals=self._signals, deadline=begun + _SILENT_SECONDS)
-                if reason == "late" and not any(route.carried for route in routes):
-                    self._report(f"waiting for {waiting}")
-            if reason == "late":
-                reason = attend(child, signals=self._signals, deadline=deadline)
-            if reason != "ended":
-                self._stopping.stop(plan, child, self._signals.received[-1] if reason == "signal" else signal.SIGTERM)
+            status = self._attended_task(
+                plan, child, routes, partial(started, child.process.pid), timeout_seconds, deadline, waiting
+            )
         finally:
-            if not child.gone:  # only after an error of our own, or a process that nothing can end
-                self._stopping.end(plan, child)
             self.seconds = time.monotonic() - begun
-            # As in a container, nothing that the task left in the background outlives it.
-            child.signal(signal.SIGKILL)
-            child.close()
-        for route in routes:
-            if route.outlet and route.outlet.error:
-                self._report(f"the task's output could not be shown: {route.outlet.error.strerror}")
-        if reason == "signal":
-            raise self._signals.interrupted()
-        if reason == "late":
-            raise late(timeout_seconds)
-        return child.reap(), routes[0].carried, routes[1].carried
+        return status, output.carried, errors.carried

@@ -4,6 +4,7 @@ import os.path
 import shlex
 from collections.abc import Mapping, Sequence
 
+from mlcube import patience
 from mlcube.errors import (
     Busy,
     CubeError,
@@ -21,7 +22,7 @@ from mlcube.errors import (
 )
 from mlcube.plan import Command, SecretText
 
-__all__ = ["ERRORS", "CannotStart", "Failed", "content", "late", "said", "shortened", "why"]
+__all__ = ["ERRORS", "CannotStart", "Failed", "content", "late", "said", "shortened", "too_late", "why"]
 
 ERRORS: dict[int, type[CubeError]] = {
     error.status: error
@@ -80,6 +81,14 @@ def content(text: str | SecretText, secrets: Mapping[str, str]) -> bytes:
 def late(seconds: float | None) -> TimedOut:
     """The error that tells of a task's time limit."""
     return TimedOut(f"the task was stopped after its time limit of {seconds or 0:g} seconds")
+
+
+def too_late(seconds: float) -> TimedOut:
+    """The error that tells of the time that preparing may take."""
+    return TimedOut(
+        f"what comes before the task took longer than {seconds:g} seconds",
+        hint=f"give it more: {patience.PREPARE}=2h, or unset it",
+    )
 
 
 def said(kept: Sequence[bytearray], quiet: bool) -> str:

@@ -1,12 +1,14 @@
-"""Writes files so that nobody ever reads half of one, and reads those that others may have put there."""
+"""Writes files so that nobody ever reads half of one, and reads and counts those that others may have put there."""
 
 import os
+from contextlib import suppress
 
 from mlcube.errors import CubeError
 
-__all__ = ["end_of", "read_small", "unnamed", "write"]
+__all__ = ["end_of", "names", "read", "read_small", "size_of", "unnamed", "write"]
 
 _MOST_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
 
 
 def write(path: str, content: bytes, *, mode: int = 0o666, durable: bool = False) -> None:
@@ -57,5 +59,44 @@ def end_of(descriptor: int, size: int) -> bytearray:
 
 def read_small(path: str) -> bytes:
     """The content of a small file: no link is followed, no named pipe waited for. Raises OSError."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        return file.read(_MOST_BYTES)
+    return _read(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), _MOST_BYTES)
+
+
+def read(path: str) -> bytes:
+    """The content of a file of ours, with as few calls as there can be: many are read. Raises OSError."""
+    return _read(os.open(path, os.O_RDONLY))
+
+
+def _read(descriptor: int, most: int | None = None) -> bytes:
+    content = b""
+    try:
+        while piece := os.read(descriptor, _PIECE_BYTES):
+            content += piece
+            if most is not None and len(content) >= most:
+                return content[:most]
+    finally:
+        os.close(descriptor)
+    return content
+
+
+def names(folder: str) -> list[str]:
+    """What lies in a folder, in order; nothing where there is no such folder.
+
+    Raises CubeError for one that cannot be read: what lies there may be needed.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CubeError(f"`{folder}` cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def size_of(folder: str) -> int:
+    """The bytes of all files in a folder, which may change meanwhile."""
+    size = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(path, name)).st_size
+    return size

@@ -23,19 +23,19 @@ def follow(
     told: Callable[[Command], str],
     pause: Callable[[float], None],
     report: Callable[[str], None],
+    known: tuple[int, int] = (0, 0),
 ) -> int:
-    """The status of a job that has been started.
+    """The status of a job that has been started, and of which so many bytes of output and of errors are known already.
 
     `once` performs the following command and gives its status and how many bytes of output and errors it carried;
     `told` gives what a command prints. Raises CubeError when the connection does not come back.
     """
-    known = [0, 0]
     longest = patience.connection_seconds() or _PATIENCE_SECONDS
     seconds, lost_since = _FIRST_PAUSE, None
     while True:
         words = tuple(str(number) for number in known)
         status, *carried = once(msgspec.structs.replace(job.follow, argv=(*job.follow.argv, *words)))
-        known = [before + more for before, more in zip(known, carried, strict=True)]
+        known = (known[0] + carried[0], known[1] + carried[1])
         if status not in job.lost:
             return status
         ended = told(job.status).strip()

@@ -1,8 +1,9 @@
 """Gathers the facts that a runner must know of a host, and remembers the answers for a while."""
 
+import functools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -29,7 +30,8 @@ def gather(runner: Runner, *, fresh: bool = False, remember: bool = True) -> Hos
 
     Without `remember` nothing is written, as a dry run promises.
     """
-    return {fact.name: fact.parse(_answer(fact, fresh, remember)) for fact in runner.facts()}
+    where = functools.cache(executable)  # several facts are asked of one program
+    return {fact.name: fact.parse(_answer(fact, where, fresh, remember)) for fact in runner.facts()}
 
 
 def ask_now(facts: Iterable[Fact], *, timeout_seconds: float) -> dict[tuple[str, ...], Answer]:
@@ -39,7 +41,7 @@ def ask_now(facts: Iterable[Fact], *, timeout_seconds: float) -> dict[tuple[str,
     asked = tuple(facts)
     commands = tuple(dict.fromkeys(fact.argv for fact in asked))
     answers = dict(zip(commands, ask_all(commands, timeout_seconds=timeout_seconds), strict=True))
-    for place, argv in {_place(fact): fact.argv for fact in asked}.items():
+    for place, argv in {_place(fact, executable): fact.argv for fact in asked}.items():
         if answers[argv].status == 0:
             _write(place, answers[argv])
     return answers
@@ -68,8 +70,8 @@ def executable(name: str) -> str | None:
     return None
 
 
-def _answer(fact: Fact, fresh: bool, remember: bool = True) -> Answer:
-    path = _place(fact)
+def _answer(fact: Fact, where: Callable[[str], str | None], fresh: bool, remember: bool) -> Answer:
+    path = _place(fact, where)
     if not fresh and (remembered := _read(path)):
         return remembered
     answer = ask(fact.argv)
@@ -78,15 +80,15 @@ def _answer(fact: Fact, fresh: bool, remember: bool = True) -> Answer:
     return answer
 
 
-def _place(fact: Fact) -> str:
-    return os.path.join(directories.cache(), "facts", f"{_key(fact)}.json")
+def _place(fact: Fact, where: Callable[[str], str | None]) -> str:
+    return os.path.join(directories.cache(), "facts", f"{_key(fact, where)}.json")
 
 
-def _key(fact: Fact) -> str:
+def _key(fact: Fact, where: Callable[[str], str | None]) -> str:
     """Changes with everything that could change the answer. Values of variables stand in it only as part of a hash."""
     import hashlib
 
-    paths = [executable(fact.argv[0]) or "", *(os.path.expanduser(file) for file in fact.files)]
+    paths = [where(fact.argv[0]) or "", *(os.path.expanduser(file) for file in fact.files)]
     parts = (
         fact.argv,
         [(path, _changed(path)) for path in paths],

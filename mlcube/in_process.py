@@ -2,13 +2,28 @@
 
 import os
 import stat
+from collections.abc import Sequence
 
 from mlcube.plan import Command
 
-__all__ = ["perform"]
+__all__ = ["answer", "perform"]
 
+_MOST_READ = 1 << 20
 _MOST_REMOVED = 200
 """A process can be interrupted while it removes a large tree; this one would be deaf for as long."""
+
+
+def answer(argv: Sequence[str]) -> str | None:
+    """What a command that only reads a small file prints; None for any other, and for one that would fail."""
+    match tuple(argv):
+        case ("cat", path) if _plain([path]):
+            try:
+                with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                    content = file.read(_MOST_READ + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            except OSError:
+                return None
+            return None if content is None or len(content) > _MOST_READ else content.decode(errors="replace")
+    return None
 
 
 def perform(command: Command) -> int | None:
@@ -26,6 +41,8 @@ def perform(command: Command) -> int | None:
                 return 1 if _TESTS[test](path) else 0
             case ("mkdir", "-p", "--", *paths) if _plain(paths):
                 return _make(paths)
+            case ("mkdir", "-p", "-m", "700", "--", *paths) if _plain(paths):
+                return _make(paths, mode=0o700)
             case ("mkdir", "-p", path) if _plain([path]):
                 return _make([path])
             case ("rm", "-rf", "--", *paths) if _plain(paths):
@@ -39,12 +56,17 @@ def _not_empty(path: str) -> bool:
     return os.path.exists(path) and os.stat(path).st_size > 0
 
 
+def _executable(path: str) -> bool:
+    return os.access(path, os.X_OK)
+
+
 _TESTS = {
     "-e": os.path.exists,
     "-d": os.path.isdir,
     "-f": os.path.isfile,
     "-s": _not_empty,
     "-L": os.path.islink,
+    "-x": _executable,
 }
 
 
@@ -55,7 +77,7 @@ def _plain(paths: list[str]) -> bool:
     )
 
 
-def _make(paths: list[str]) -> int | None:
+def _make(paths: list[str], *, mode: int | None = None) -> int | None:
     for path in paths:
         missing = []
         nearest = path
@@ -64,13 +86,16 @@ def _make(paths: list[str]) -> int | None:
             nearest = os.path.dirname(nearest)
         for folder in reversed(missing):
             try:
-                os.mkdir(folder)
+                os.mkdir(folder, 0o777 if mode is None or folder != missing[0] else mode)
             except FileExistsError:
                 if not os.path.isdir(folder):
                     return None
                 continue
-            if folder != missing[0] and (mode := os.stat(folder).st_mode) & 0o300 != 0o300:
-                os.chmod(folder, stat.S_IMODE(mode) | 0o300)  # whatever the umask says, the next can be made in it
+            made = stat.S_IMODE(os.stat(folder).st_mode)
+            if folder != missing[0] and made & 0o300 != 0o300:
+                os.chmod(folder, made | 0o300)  # whatever the umask says, the next can be made in it
+            elif folder == missing[0] and mode is not None and made & 0o777 != mode:
+                os.chmod(folder, made & ~0o777 | mode)  # whatever the umask says
     return 0
 
 

@@ -10,8 +10,8 @@ from mlcube.script import embedded
 
 __all__ = ["JOB", "read_secrets", "secret_files", "task_script", "write_secrets"]
 
-_JOB = r"""# Performs the task of this directory: sh job run|start|follow|status|stop|kill
-cd "$(dirname "$0")" || exit 1
+_JOB = r"""# Performs the task of this directory: sh job run|start|follow|alive|status|stop|kill
+case $0 in */*) cd "${0%/*}/" || exit 1 ;; esac
 verb=$1
 [ $# -eq 0 ] || shift
 
@@ -34,7 +34,8 @@ print_new() {
 
 @LISTENING@
 # A number alone is no process: other hosts may see this directory, and numbers are used again.
-here=$(uname -n) boot=
+here='' boot=''
+read -r here 2>/dev/null </proc/sys/kernel/hostname || here=$(uname -n)
 read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || :
 
 # Listens for what becomes of the task, where whoever sees to it runs on this host, too.
@@ -77,24 +78,27 @@ apart() {
   exec "$@"
 }
 
-# Where nothing made a group, a process and those that descend from it.
+# Where nothing made a group, a process and those that descend from it: first who might go on when another one ends.
 signal_group() {
   kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" $(
     ps -A -o pid= -o ppid= | awk -v top="$2" '
       { parent[$1] = $2 }
       END {
-        for (one in parent) {
-          up = one
-          while (up + 0 > 1 && up != top && up in parent) up = parent[up]
-          if (up == top) print one
-        }
+        if (top in parent) print top
+        told[top]
+        do {
+          more = 0
+          for (one in parent) if (parent[one] in told && !(one in told)) { print one; told[one]; more = 1 }
+        } while (more)
       }'
   ) 2>/dev/null
 }
 
 # What follows is otherwise where a scheduler starts the task; see the file `scheduler`.
 
-# Whether the task can still end of itself. On another host it can, for all that is known here.
+# Whether the task can still end of itself: 1 when it cannot. On another host it can, for all that is known here.
+# Where several jobs share an answer, the file `alive` says in which file that is, which begins with when it was given
+# in a line of its own, and how another line begins while the job lives. Beside it `.asking` is there while one asks.
 alive() {
   runs runner || [ $? -eq 2 ]
 }
@@ -152,14 +156,14 @@ case $verb in
     if command -v setsid >/dev/null || command -v perl >/dev/null; then
       apart sh -eu ./task &
     else  # some shells need a terminal for this, and go on without
-      set -m
+      set -m 2>/dev/null
       sh -eu ./task &
       set +m
     fi
     task=$!
     identify $task >process.new && mv process.new process
     trap 'interrupted=yes; : >terminated; signal_group TERM $task' TERM INT HUP
-    trap 'interrupted=yes forced=yes; [ ! -f kill ] || sh ./kill; signal_group KILL $task' USR1
+    trap 'interrupted=yes forced=yes; [ ! -f kill ] || sh ./kill >/dev/null 2>&1; signal_group KILL $task' USR1
     if [ -f limit ]; then
       (
         sleeping= over=
@@ -182,7 +186,7 @@ case $verb in
     status= forced=
     while :; do
       interrupted=
-      wait $task
+      wait $task 2>/dev/null  # a shell says what ended it
       code=$?
       if [ -n "$interrupted" ]; then status=$code; continue; fi  # of the wait that was interrupted, perhaps
       [ $code -eq 127 ] && [ -n "$status" ] || status=$code
@@ -190,7 +194,7 @@ case $verb in
     done
     kill -s KILL -- -$task 2>/dev/null
     # Its script was ended too, so that what an engine left is seen to once more.
-    [ -z "$forced" ] || [ ! -f kill ] || { sh ./kill; sleep 1; sh ./kill; }
+    [ -z "$forced" ] || [ ! -f kill ] || { sh ./kill; sleep 1; sh ./kill; } >/dev/null 2>&1
     [ ! -f limit ] || kill $clock 2>/dev/null
     ended $status
     ;;
@@ -200,6 +204,8 @@ case $verb in
   follow)
     out=$1 err=$2
     hear
+    # Where the task begins on another host, nothing tells of it but what comes to these.
+    [ -e stdout ] && [ -e stderr ] || touch stdout stderr 2>/dev/null
     while :; do
       # A status that could not be kept, because the disk is full, perhaps, is one, too.
       if [ -e status ]; then read -r last <status; else last=$end_status; fi
@@ -213,8 +219,11 @@ case $verb in
       [ $new_err -le $err ] || err=$new_err
       [ -z "$last" ] || exit "$(verdict "$last")"
       [ -e job ] || { echo "error: the directory of the task is gone: $(pwd)" >&2; exit 137; }
-      if alive; then rest; elif [ ! -e status ]; then sleep 1; [ -e status ] || why_gone; fi
+      if alive; then rest stdout $out stderr $err; elif [ ! -e status ]; then sleep 1; [ -e status ] || why_gone; fi
     done
+    ;;
+  alive) # [SECONDS: how old an answer may be that several jobs share]
+    alive "$@"
     ;;
   status)
     if [ -e status ]; then read -r last <status && echo "$last"; fi

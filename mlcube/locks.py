@@ -1,5 +1,6 @@
 """Locks between processes that work on network file systems too, and know when their holder is dead."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -179,11 +180,11 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
+@functools.cache
 def boot() -> str:
     """Which boot of the machine this is."""
     try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
+        return files.read("/proc/sys/kernel/random/boot_id").decode().strip()
     except OSError:
         return ""
 
@@ -191,8 +192,7 @@ def boot() -> str:
 def _start(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None when it has ended, 0 where that cannot be known."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *fields = file.read().rpartition(b")")[2].split()
+        state, *fields = files.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except ProcessLookupError:
         return None
     except FileNotFoundError:

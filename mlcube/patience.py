@@ -1,15 +1,27 @@
-"""How long is waited for what, as the user says with variables."""
+"""How long is waited for what, as the user says with variables; and how long without a word."""
 
 import os
 
 from mlcube.amounts import duration
 from mlcube.errors import UsageError
 
-__all__ = ["ANSWER", "CONNECTION", "PREPARE", "answer_seconds", "connection_seconds", "limited", "prepare_seconds"]
+__all__ = [
+    "ANSWER",
+    "CONNECTION",
+    "PREPARE",
+    "SILENT_SECONDS",
+    "answer_seconds",
+    "connection_seconds",
+    "limited",
+    "prepare_seconds",
+]
 
 PREPARE = "CUBE_PREPARE_TIMEOUT"
 CONNECTION = "CUBE_CONNECTION_TIMEOUT"
 ANSWER = "CUBE_ANSWER_TIMEOUT"
+
+SILENT_SECONDS = 2.0
+"""How long the user may wait without being told for what."""
 
 
 def prepare_seconds() -> float | None:

@@ -17,6 +17,7 @@ __all__ = [
     "Unless",
     "WriteFile",
     "command",
+    "only_looks",
     "printing",
 ]
 
@@ -187,6 +188,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job", omit_defaults=Tr
     """What the user waits for before the task begins, told if nothing has come of it for a while."""
     timed: bool = False
     """Its time limit is kept where it runs: what it waits for there does not count."""
+    directory: str | None = None
+    """Where its files lie, as `mlcube.job` describes them, if that is on this host: then it is followed without a
+    process. Whoever has the job performed on another host leaves it out."""
 
     def script(self) -> str:
         """As POSIX shell that follows it once."""
@@ -232,6 +236,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def command(*argv: str, quiet: bool = False) -> Command:
     """A command that inherits everything."""
     return Command(argv=argv, quiet=quiet)
+
+
+def only_looks(step: Step) -> bool:
+    """Whether a step changes nothing, so that it can be performed once more without a difference."""
+    return isinstance(step, Fail) or (
+        isinstance(step, Unless) and step.probe.argv[0] == "test" and all(map(only_looks, step.steps))
+    )
 
 
 def printing(text: str | SecretText) -> str:

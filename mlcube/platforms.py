@@ -199,7 +199,11 @@ class _Resolving:
                 problems.append(Problem(message=message, position=where))
         where = self.settings.at("platforms", name, of_key=True)
         problems += [
-            Problem(message=f"platform `{name}` needs the option `{key}` of runner `{runner_name}`", position=where)
+            Problem(
+                message=f"platform `{name}` needs the option `{key}` of runner `{runner_name}`",
+                position=where if name in self.settings.platforms else None,
+                hint=f"cube config create-platform {runner_name} NAME --{key.replace('_', '-')} ...",
+            )
             for key, field in fields.items()
             if field.required and key not in written and key not in given
         ]

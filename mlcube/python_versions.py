@@ -1,5 +1,6 @@
 """Ranges of Python versions as cubes write them, `>=3.10,<3.13`, and which versions they admit."""
 
+import functools
 import re
 
 __all__ = ["MINORS", "admits", "lowest_admitted"]
@@ -12,6 +13,7 @@ _NEWEST_PATCH = 99
 _Version = tuple[int, ...]
 
 
+@functools.lru_cache(256)
 def admits(version_range: str, version: str) -> bool:
     """Whether a range admits a version, by the rules of PEP 440; a bare `3.11` admits every 3.11.
 

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -35,6 +37,7 @@ __all__ = [
     "runs",
     "settle",
     "unsettled",
+    "without_process",
 ]
 
 _Kind = TypeVar("_Kind")
@@ -175,6 +178,11 @@ class RunDirectory:
         self.path = os.path.join(directories.state(), "runs", run_id)
 
     @property
+    def _open(self) -> str:
+        """There as long as somebody may have to see to something of it."""
+        return os.path.join(directories.state(), "open", self.id)
+
+    @property
     def log(self) -> str:
         """What the task and the steps printed."""
         return os.path.join(self.path, "log")
@@ -182,7 +190,9 @@ class RunDirectory:
     def create(self) -> None:
         """Make it, for the user alone, held by this process."""
         try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            for path in (self.path, self._open):
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            os.close(os.open(self._open, os.O_WRONLY | os.O_CREAT, 0o600))
             os.mkdir(self.path, 0o700)
         except OSError as error:
             hint = "set CUBE_STATE_DIR to a directory where you may write"
@@ -211,6 +221,13 @@ class RunDirectory:
                 if os.path.exists(os.path.join(self.path, name)):
                     os.unlink(os.path.join(self.path, name))
             _remove_tree(os.path.join(self.path, "job"))
+            if not record.unsettled:
+                self.close()
+
+    def close(self) -> None:
+        """Nobody needs to see to anything of it any more."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._open)
 
     def record(self) -> Record | None:
         """The record as it stands; one whose process is dead was interrupted. None if there is none to be read."""
@@ -277,8 +294,7 @@ class RunDirectory:
     def read(self, name: str, kind: type[_Kind]) -> _Kind | None:
         """One of its files; None if it is not there, or broken."""
         try:
-            with open(os.path.join(self.path, name), "rb") as file:
-                return msgspec.json.decode(file.read(), type=kind)
+            return msgspec.json.decode(files.read(os.path.join(self.path, name)), type=kind)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
@@ -293,7 +309,6 @@ def _remove_tree(path: str) -> None:
 def _kill_group(pid: int) -> None:
     """End a process that was started in a session of its own, with all that it started."""
     import signal
-    from contextlib import suppress
 
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
@@ -346,26 +361,28 @@ def find_id(prefix: str) -> str:
     return prefix if prefix in matching else matching[0]
 
 
-def killed() -> list[str]:
-    """The runs whose process was killed, and that nobody has settled since."""
-    return [run.id for run in map(RunDirectory, _ids()) if run.killed()]
+def without_process() -> list[str]:
+    """The runs that somebody may have to see to, and that no process performs now."""
+    return [run.id for run in map(RunDirectory, _open_ids()) if not run.live()]
 
 
-def unsettled(platform: str) -> list[str]:
-    """The runs of that platform of which something may be left where it could not be reached."""
-    maybe = (RunDirectory(run_id).record() for run_id in _ids() if not _surely_settled(RunDirectory(run_id)))
-    found = [each for each in maybe if each and each.unsettled and each.platform.name == platform]
+def killed(among: Iterable[str] | None = None) -> list[str]:
+    """The runs whose process was killed, and that nobody has settled since; `among`: of these."""
+    return [run.id for run in map(RunDirectory, without_process() if among is None else among) if run.killed()]
+
+
+def unsettled(platform: str, among: Iterable[str] | None = None) -> list[str]:
+    """The runs of that platform of which something may be left where it could not be reached; `among`: of these."""
+    found = []
+    for run in map(RunDirectory, without_process() if among is None else among):
+        each = run.read("record.json", Record)  # as it stands: one that says `running` may have been killed just now
+        if each is None or each.status == "running":
+            continue
+        if not each.unsettled:
+            run.close()  # whoever ended it was killed before it could
+        elif each.platform.name == platform:
+            found.append(each)
     return [each.id for each in sorted(found, key=lambda record: record.started, reverse=True)]
-
-
-def _surely_settled(run: RunDirectory) -> bool:
-    """Whether a record ends as that of a run does that left nothing, which is seen without reading all of it."""
-    try:
-        with open(os.path.join(run.path, "record.json"), "rb") as file:
-            file.seek(-64, os.SEEK_END)
-            return b'"unsettled": null' in file.read()
-    except OSError:
-        return False
 
 
 def remove(run_id: str, *, force: bool = False) -> None:
@@ -392,6 +409,7 @@ def remove(run_id: str, *, force: bool = False) -> None:
         shutil.rmtree(run.path)
     except OSError as error:
         raise CubeError(f"`{run.path}` cannot be removed: {error.strerror}") from error
+    run.close()
 
 
 def settle(run_id: str) -> None:
@@ -406,7 +424,13 @@ def settle(run_id: str) -> None:
 
 
 def _ids() -> list[str]:
-    try:
-        return sorted(os.listdir(os.path.join(directories.state(), "runs")), reverse=True)
-    except OSError:
-        return []
+    return _listed("runs")
+
+
+def _open_ids() -> list[str]:
+    """Of runs that go on, that were killed, or that left something: how many there were before costs nobody time."""
+    return _listed("open")
+
+
+def _listed(name: str) -> list[str]:
+    return files.names(os.path.join(directories.state(), name))[::-1]

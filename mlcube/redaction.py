@@ -1,8 +1,8 @@
 """Secrets kept out of a stream of bytes, whatever chunks it comes in."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Redaction"]
+__all__ = ["Redaction", "hiding"]
 
 _INSTEAD = b"***"
 _SHORTEST = 4
@@ -67,6 +67,11 @@ class Redaction:
                 start = first
             end = max(end, last) if first <= end else last
         yield start, end
+
+
+def hiding(secrets: Mapping[str, str]) -> Redaction | None:
+    """What keeps the values of these out of one stream; None when there are none."""
+    return Redaction(value.encode(errors="surrogateescape") for value in secrets.values()) if secrets else None
 
 
 def _forms(value: bytes) -> Iterator[bytes]:

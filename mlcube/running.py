@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlcube import __version__, checksum, host, locks, record, workspace
-from mlcube.asking import ask
 from mlcube.cube import Cube
 from mlcube.errors import (
     Busy,
@@ -25,18 +24,17 @@ from mlcube.errors import (
 from mlcube.execute import Execution
 from mlcube.holding import holding
 from mlcube.invocation import Invocation, Parameter
+from mlcube.patience import SILENT_SECONDS
 from mlcube.plan import Plan
 from mlcube.record import Output, Plans, Record, RunDirectory
-from mlcube.runner import Answer, Host, Runner
+from mlcube.runner import Host, Runner
 from mlcube.signals import Signals, catching
+from mlcube.task_image import TaskImage
 
 if TYPE_CHECKING:
     from mlcube.platforms import Platform
 
 __all__ = ["configure", "plans", "run_task", "take_up"]
-
-_SILENT_SECONDS = 2.0
-"""How long a checksum may take before the user is told what is being done."""
 
 
 def plans(invocation: Invocation, runner: Runner, host: Host) -> tuple[Plan, Plan]:
@@ -72,8 +70,11 @@ def run_task(
     stderr: int = 2,
     report: Callable[[str], None] = lambda _message: None,
     left: Callable[[], None] | None = None,
+    facts: Host | None = None,
 ) -> Record:
     """Run a task to its end and give its record, whose `exit_status` is the task's own.
+
+    `facts` is what the runner knows of the host, if that was asked just now.
 
     With `left`, the task outlives this process: `take_up` goes on where it was killed. `left` is called when the run
     has an identity and nothing speaks against it.
@@ -85,7 +86,8 @@ def run_task(
         run = _begun(invocation, platform, cube, signals, attempt)
         try:
             whole = _with_values(invocation, secrets)
-            run.perform(platform.runner, whole, secrets, wait_seconds, stdout, stderr, report, left)
+            known = host.gather(platform.runner) if facts is None else facts
+            run.perform(platform.runner, whole, known, secrets, wait_seconds, stdout, stderr, report, left)
         except BaseException as error:
             run.failed(error)
             raise
@@ -100,7 +102,7 @@ def take_up(
     `left` is called once this process holds the run. Raises Busy if another one does, and what `run_task` raises.
     """
     directory = RunDirectory(run_id)
-    with locks.exclusive(os.path.join(directory.path, "lock"), wait_seconds=_SILENT_SECONDS):
+    with locks.exclusive(os.path.join(directory.path, "lock"), wait_seconds=SILENT_SECONDS):
         found, remaining = directory.record(), directory.read("remaining.json", record.Remaining)
         if directory.live() or found is None or remaining is None or not directory.lasts():
             raise Busy(f"run {run_id} cannot be taken up: it is over, or somebody sees to it")
@@ -121,11 +123,14 @@ def _settle(platform: str, report: Callable[[str], None]) -> None:
 
     So are those of the same platform of which something was left where it could not be reached.
     """
-    for run_id in record.killed():
+    idle = record.without_process()
+    for run_id in record.killed(idle):
         report(f"run {run_id} was killed: cleaning up what it left")
-        with suppress(CubeError, OSError):
+        try:
             record.settle(run_id)
-    for run_id in record.unsettled(platform):
+        except (CubeError, OSError) as error:
+            report(f"what run {run_id} left is not cleaned up: {error}")
+    for run_id in record.unsettled(platform, idle):
         report(f"run {run_id} left something elsewhere, which is seen to now")
         try:
             record.settle(run_id)
@@ -168,6 +173,7 @@ class _Run:
         self,
         runner: Runner,
         invocation: Invocation,
+        facts: Host,
         secrets: Mapping[str, str],
         wait_seconds: float | None,
         stdout: int,
@@ -176,7 +182,6 @@ class _Run:
         left: Callable[[], None] | None,
     ) -> None:
         """Everything, in order; notes how it went unless something is raised."""
-        facts = host.gather(runner)
         _check_usable(runner, facts)
         _check_needs(invocation)
         if refused := runner.refuses(invocation, facts):
@@ -212,7 +217,7 @@ class _Run:
             self._note(prepared=record.now(), seconds=record.Seconds(prepare=_since(begun)))
             if left:
                 self.directory.write_record(self.record)
-            self._task(execution, run, remaining, _Image(runner, invocation, facts, execution.answers), report)
+            self._task(execution, run, remaining, TaskImage(runner, invocation, facts, execution.answers), report)
 
     def go_on(self, remaining: record.Remaining, secrets: Mapping[str, str], report: Callable[[str], None]) -> None:
         """The same from the task on, which may have begun, and may have ended; it is not started twice."""
@@ -256,7 +261,7 @@ class _Run:
         execution: Execution,
         run: Plan,
         remaining: record.Remaining,
-        image: "_Image | None",
+        image: TaskImage | None,
         report: Callable[[str], None],
     ) -> None:
         """The task, and what comes after it."""
@@ -312,10 +317,10 @@ class _Run:
     def _note(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)
 
-    def _started(self, image: "_Image | None") -> Callable[[int], None]:
-        def started(process: int) -> None:
+    def _started(self, image: TaskImage | None) -> Callable[[int | None], None]:
+        def started(process: int | None) -> None:
             # If this process is killed, the next one finds the task's by this.
-            if task := locks.holder_of(process):
+            if process is not None and (task := locks.holder_of(process)):
                 self.directory.write("task.json", task)
             if image:
                 image.ask()
@@ -335,7 +340,7 @@ class _Run:
         found = Output(name=output.name, type=output.type, path=output.path)
         if os.path.realpath(output.path) != place:  # the task made a link of it: what that leads to is not its own
             return found
-        late = time.monotonic() + _SILENT_SECONDS
+        late = time.monotonic() + SILENT_SECONDS
 
         def check() -> None:
             nonlocal late
@@ -349,42 +354,6 @@ class _Run:
         except OSError:  # an optional one that is not there, or one that is not ours to read
             return found
         return msgspec.structs.replace(found, **msgspec.structs.asdict(computed))
-
-
-class _Image:
-    """Which image the task runs in: asked while it runs, so that nobody waits for the answer."""
-
-    def __init__(
-        self, runner: Runner, invocation: Invocation, facts: Host, known: Mapping[tuple[str, ...], Answer]
-    ) -> None:
-        self._fact = runner.identify(invocation, facts)
-        self._reference = invocation.image
-        self._answers: list[Any] = []
-        self._thread: Any = None
-        if self._fact and self._fact.argv in known:  # preparing has asked the same
-            self._answers.append(self._fact.parse(known[self._fact.argv]))
-
-    def ask(self) -> None:
-        """Begin to ask."""
-        if self._fact and not self._answers:
-            import threading
-
-            self._thread = threading.Thread(target=self._ask, daemon=True)
-            self._thread.start()
-
-    def identity(self) -> record.ImageIdentity | None:
-        """The answer, as far as there is one."""
-        if self._thread:
-            self._thread.join(timeout=5)
-        answer = self._answers[0] if self._answers else None
-        if not isinstance(answer, dict):
-            return record.ImageIdentity(reference=self._reference) if self._reference else None
-        digests = tuple(answer.get("digests") or ())
-        return record.ImageIdentity(reference=self._reference, id=answer.get("id"), digests=digests)
-
-    def _ask(self) -> None:
-        if self._fact:
-            self._answers.append(self._fact.parse(ask(self._fact.argv, timeout_seconds=5)))
 
 
 def _with_values(invocation: Invocation, secrets: Mapping[str, str]) -> Invocation:

@@ -219,9 +219,10 @@ def embedded(plan: Plan, *, reasons_in: str) -> str:
     lines = [_unlocked(step).script() for step in plan.steps]
     if plan.task:
         task = plan.task.script()
-        if isinstance(plan.task, Command) and _needs_forgetting(plan.task):
-            lines.append(_FORGETTING)
-            task = _with_secrets(plan.task, "")
+        if isinstance(plan.task, Command):
+            if _needs_forgetting(plan.task):
+                lines.append(_FORGETTING)
+            task = _discreetly(plan.task)
         kept = (_kept(each, f"{reasons_in}/reason.{number}") for number, each in enumerate(plan.diagnoses))
         reasons = "".join(kept)
         lines.append(task + (f" || {{ status=$?; {reasons}exit $status; }}" if reasons else ""))
@@ -231,6 +232,19 @@ def embedded(plan: Plan, *, reasons_in: str) -> str:
     if last:
         lines.insert(0, f"trap {shlex.quote('; '.join(last))} EXIT")
     return "\n".join(lines)
+
+
+def _discreetly(task: Command) -> str:
+    """Of what a signal ended a shell says so; but what is printed there is the task's alone."""
+    if _needs_forgetting(task):
+        inner = _with_secrets(task, "")
+    elif task.input is None and not task.transient and task.hint is None:
+        enter = f"cd {shlex.quote(task.directory)} && " if task.directory else ""
+        inner = f"({enter}exec {task.words()})"
+    else:
+        inner = f"({task.script()})"
+    # Around a subshell alone, dash takes the braces, and what is redirected there, for those of the subshell.
+    return f"{{ :; {inner} 2>&9 9>&-; }} 9>&2 2>/dev/null"
 
 
 def _unlocked(step: Step) -> Step:

@@ -66,7 +66,7 @@ class Document(msgspec.Struct, frozen=True):
             raise InvalidFile((Problem(message=message, hint="-P docker.image=name:tag"),))
         if problem := unprintable(dotted, name):
             raise InvalidFile((problem,))
-        given = cls.from_yaml(value, name) if equals else cls(name, None)
+        given = cls.from_value(value, name, "-P", dotted) if equals else cls(name, None)
         data = given.data
         for part in reversed(key):
             data = {part: data}
@@ -74,6 +74,21 @@ class Document(msgspec.Struct, frozen=True):
         values: dict[Key, Span] = dict.fromkeys((key[:end] for end in range(len(key) + 1)), whole)
         values |= dict.fromkeys(((*key, *map(str, inner)) for inner in given.values), whole)
         return cls(name, data, values, values)
+
+    @classmethod
+    def from_value(cls, value: str, name: str, option: str, key: str) -> "Document":
+        """The value of an option, given as in `-P KEY=VALUE`. A text that is no YAML is told how it is quoted."""
+        try:
+            return cls.from_yaml(value, name)
+        except InvalidFile as error:
+            if value.strip()[:1] in ("", "[", "{", '"', "'") or "\n" in value:
+                raise
+            import json
+            import shlex
+
+            text = shlex.quote(f"{key}={json.dumps(value, ensure_ascii=False)}")
+            hint = f"a value is YAML, where a text like this stands in quotes: {option} {text}"
+            raise InvalidFile(tuple(msgspec.structs.replace(each, hint=hint) for each in error.problems)) from None
 
     def span(self, key: Key, *, of_key: bool = False) -> Span | None:
         """Where a value (or its key) was written, also through aliases and merge keys; None if it was not."""

@@ -7,8 +7,9 @@ from mlcube import files
 from mlcube.child import Child
 from mlcube.failures import content, why
 from mlcube.plan import Command
-from mlcube.redaction import Redaction
+from mlcube.redaction import hiding
 from mlcube.stream import Log, Outlet, Route
+from mlcube.withheld import PASSWORD, without_password
 
 __all__ = ["start"]
 
@@ -27,9 +28,8 @@ def start(
     import subprocess
 
     environment: dict[str, str] | None = None
-    if command.clean or command.environment or command.secrets:
-        environment = {} if command.clean else dict(os.environ)
-        environment.update(command.environment)
+    if command.clean or command.environment or command.secrets or PASSWORD in os.environ:
+        environment = without_password({**({} if command.clean else os.environ), **command.environment})
         environment.update({name: secrets[name] for name in command.secrets if name in secrets})
     target = subprocess.DEVNULL if outlets is None else subprocess.PIPE
     own = None
@@ -56,6 +56,6 @@ def start(
         if pipe is not None:
             source = os.dup(pipe.fileno())
             pipe.close()
-            hide = Redaction(value.encode(errors="surrogateescape") for value in secrets.values()) if secrets else None
-            routes.append(Route(source, log, None if descriptor is None else Outlet(descriptor), keep, hide))
+            outlet = None if descriptor is None else Outlet(descriptor)
+            routes.append(Route(source, log, outlet, keep, hiding(secrets)))
     return Child(process, tuple(routes))

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from mlcube.child import Child, attend, kill
+from mlcube.child import Attended, Child, attend, kill
 from mlcube.failures import CannotStart
 from mlcube.plan import Command, Plan
 from mlcube.signals import Signals
@@ -27,7 +27,7 @@ class Stopping:
         self._signals = signals
         self._start = start
 
-    def stop(self, plan: Plan, child: Child, number: int) -> None:
+    def stop(self, plan: Plan, child: Attended, number: int) -> None:
         """Ask the task to end; insist after a grace, or at another signal."""
         child.impatient = True
         deadline = time.monotonic() + GRACE_SECONDS
@@ -42,7 +42,7 @@ class Stopping:
         if asked == "failed" or not child.gone:
             self.end(plan, child, found=asked != "failed")
 
-    def end(self, plan: Plan, child: Child, *, found: bool = True) -> None:
+    def end(self, plan: Plan, child: Attended, *, found: bool = True) -> None:
         """End the task at once. If it was not found, its engine's client may still be about to start it."""
         child.impatient = True
         if plan.kill and found:
@@ -59,7 +59,7 @@ class Stopping:
                 time.sleep(pause)
                 self._beside(plan.kill, child, time.monotonic() + GRACE_SECONDS)
 
-    def _beside(self, command: Command, child: Child, deadline: float) -> str:
+    def _beside(self, command: Command, child: Attended, deadline: float) -> str:
         """Perform a command while the child's output is carried on: `done`, `failed` or `late`; a signal ends it."""
         try:
             helper = self._start(command)

@@ -7,9 +7,11 @@ from contextlib import suppress
 
 from mlcube.redaction import Redaction
 
-__all__ = ["Log", "Outlet", "Route"]
+__all__ = ["CHUNK", "Delivery", "Log", "Outlet", "Route"]
 
-_CHUNK = 1 << 17
+CHUNK = 1 << 17
+"""How much is moved at once."""
+
 _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 
@@ -84,54 +86,87 @@ class Outlet:
         self.descriptor = None
 
 
-class Route:
-    """One output of a process: from its pipe into the log and on to an outlet."""
+class Delivery:
+    """Takes what was printed into the log and on to an outlet."""
 
-    __slots__ = ("_log", "_redaction", "carried", "keep", "kept", "left", "outlet", "pending", "source")
+    __slots__ = ("_log", "_redaction", "carried", "keep", "kept", "outlet", "pending")
 
-    def __init__(
-        self, source: int, log: Log, outlet: Outlet | None, keep: int = 0, redaction: Redaction | None = None
-    ) -> None:
-        self.source = source
+    def __init__(self, log: Log, outlet: Outlet | None, keep: int = 0, redaction: Redaction | None = None) -> None:
         self.outlet = outlet
         self.carried = 0
-        """How many bytes were read."""
+        """How many bytes were taken."""
         self.keep = keep
         self.kept = bytearray()
         """At least the last `keep` bytes."""
         self.pending = memoryview(b"")
-        """What the outlet could not take yet; nothing more is read before it has."""
-        self.left: int | None = None
-        """How much may still be read; None: until the end."""
+        """What the outlet could not take yet; nothing more is to be taken before it has."""
         self._log = log
         self._redaction = redaction
         """Keeps secrets out of the log and of what is kept; the user sees what the task prints as it is."""
-        _enlarge(source)
 
-    def carry(self) -> bool:
-        """Move one chunk. False when nothing more will come."""
-        chunk = os.read(self.source, _CHUNK if self.left is None else min(_CHUNK, self.left))
-        if not chunk:
-            return False
+    def take(self, chunk: bytes) -> None:
+        """Deliver what was printed."""
         self.carried += len(chunk)
-        if self.left is not None:
-            self.left -= len(chunk)
         self._record(self._redaction.feed(chunk) if self._redaction else chunk)
         if self.outlet is not None:
             self.pending = self.outlet.write(chunk)
-        return bool(self.pending) or self.left != 0
 
-    def push(self) -> bool:
-        """Offer the outlet what it could not take. False when nothing more will come."""
+    def offer(self) -> None:
+        """Offer the outlet what it could not take."""
         if self.outlet is not None:
             self.pending = self.outlet.write(self.pending)
-        return bool(self.pending) or self.left != 0
+
+    def waited_for(self) -> int | None:
+        """The descriptor of an outlet that must take something first; None when there is none."""
+        return self.outlet.descriptor if self.pending and self.outlet else None
 
     def give_up(self) -> None:
         """Show no more; the log still gets everything."""
         self.pending = memoryview(b"")
         if self.outlet is not None:
             self.outlet.close()
+
+    def close(self) -> None:
+        """Let go of the outlet."""
+        if self._redaction:
+            self._record(self._redaction.end())
+        if self.outlet is not None:
+            self.outlet.close()
+
+    def _record(self, text: bytes) -> None:
+        self._log.write(text)
+        if self.keep:
+            self.kept += text
+            if len(self.kept) > 2 * self.keep:
+                del self.kept[: -self.keep]
+
+
+class Route(Delivery):
+    """One output of a process: from its pipe into the log and on to an outlet."""
+
+    __slots__ = ("left", "source")
+
+    def __init__(
+        self, source: int, log: Log, outlet: Outlet | None, keep: int = 0, redaction: Redaction | None = None
+    ) -> None:
+        super().__init__(log, outlet, keep, redaction)
+        self.source = source
+        self.left: int | None = None
+        """How much may still be read; None: until the end."""
+        _enlarge(source)
+
+    def carry(self) -> bool:
+        """Move one chunk. False when nothing more will come."""
+        if self.pending:
+            self.offer()
+        else:
+            chunk = os.read(self.source, CHUNK if self.left is None else min(CHUNK, self.left))
+            if not chunk:
+                return False
+            if self.left is not None:
+                self.left -= len(chunk)
+            self.take(chunk)
+        return bool(self.pending) or self.left != 0
 
     def finish_with_what_is_there(self) -> None:
         """Read only what lies in the pipe now: whoever still holds the other end is not waited for."""
@@ -143,18 +178,8 @@ class Route:
 
     def close(self) -> None:
         """Let go of the pipe and of the outlet."""
-        if self._redaction:
-            self._record(self._redaction.end())
         os.close(self.source)
-        if self.outlet is not None:
-            self.outlet.close()
-
-    def _record(self, text: bytes) -> None:
-        self._log.write(text)
-        if self.keep:
-            self.kept += text
-            if len(self.kept) > 2 * self.keep:
-                del self.kept[: -self.keep]
+        super().close()
 
 
 def _enlarge(pipe: int) -> None:

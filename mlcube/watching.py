@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
-__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "Pause", "doze", "growing", "grown", "passing"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "WATCHED_PAUSE", "Pause", "doze", "growing", "grown", "passing"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """How long to wait between two looks, where nothing tells of a change: of other machines, for instance."""
 
+WATCHED_PAUSE = 2.0
+"""How long it becomes at most where somebody looks at what is waited for, and a look costs nobody else anything."""
+
 _IN_MODIFY, _IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x4, 0x400, 0x800
 
 
-def grown(pause: float) -> float:
+def grown(pause: float, longest: float = LONGEST_PAUSE) -> float:
     """The pause after this one."""
-    return min(pause * 1.5, LONGEST_PAUSE)
+    return min(pause * 1.5, longest)
 
 
 class Pause(Protocol):

@@ -1,7 +1,7 @@
 """The smaller things in a bundle, each an artifact whose layers are files with names: wheels, SIF files."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from mlcube import oci
 from mlcube.artifact import TITLE
@@ -9,6 +9,7 @@ from mlcube.bundling.layout import ROLE, Entry
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
 from mlcube.errors import CubeError, Damaged
+from mlcube.known_digests import KnownDigests
 
 __all__ = ["SIF", "TOOL", "WHEELS", "add", "entry", "extract", "named_layers"]
 
@@ -67,16 +68,25 @@ def named_layers(bundle: Bundle, which: Entry) -> dict[str, oci.Descriptor]:
     return found
 
 
-def extract(bundle: Bundle, which: Entry, folder: str) -> list[str]:
-    """Write the files of an artifact into a folder; gives their paths. What is there whole is left as it is."""
+def extract(bundle: Bundle, which: Entry, folder: str, check: Callable[[], None] = lambda: None) -> list[str]:
+    """Write the files of an artifact into a folder; gives their paths. What is there and right is left as it is."""
     paths = []
-    for name, layer in named_layers(bundle, which).items():
-        path = os.path.join(folder, name)
-        paths.append(path)
-        if not os.path.exists(path):
+    with KnownDigests() as known:
+        for name, layer in named_layers(bundle, which).items():
+            path = os.path.join(folder, name)
+            paths.append(path)
+            if _right(path, layer.digest, known, check):
+                continue
             try:
                 os.makedirs(folder, exist_ok=True)
             except OSError as error:
                 raise CubeError(f"`{folder}` cannot be made: {(error.strerror or '').lower()}") from error
-            bundle.extract(layer.digest, path)
+            bundle.extract(layer.digest, path, check)
     return paths
+
+
+def _right(path: str, digest: str, known: KnownDigests, check: Callable[[], None]) -> bool:
+    try:
+        return known.of_file(path, check)[0] == digest
+    except OSError:
+        return False

@@ -1,6 +1,7 @@
 """Writes a bundle out of what was gathered for it: whole under its name, or nothing."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -14,11 +15,14 @@ from mlcube.bundling import images as engine_images
 from mlcube.bundling.layout import ROLE, Entry, Platform
 from mlcube.bundling.parts import Output
 from mlcube.bundling.reading import Bundle
+from mlcube.bundling.several import Large
 from mlcube.bundling.writing import Writer
-from mlcube.errors import Damaged, UsageError
+from mlcube.errors import CubeError, Damaged, UsageError
 
-__all__ = ["REFERRER", "Artifact", "Files", "Gathered", "Making", "Pending", "Piece", "create_bundle"]
+__all__ = ["REFERRER", "Artifact", "Files", "Gathered", "Making", "Pending", "Piece", "check_place", "create_bundle"]
 
+_LARGE_BYTES = 16 << 20
+"""What is as large is worth a thread of its own."""
 REFERRER = "referrer"
 """The role of what says something of the cube: signatures, bill of materials, record of the publication."""
 
@@ -108,6 +112,35 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
         return (self.cube, *self.referrers, *self.images, *self.files)
 
 
+def check_place(path: str, since: str | None) -> None:
+    """Raise what `create_bundle` would have to say of these two, before anything was gathered for it.
+
+    Raises UsageError for a place that is none for a file, CubeError for one that cannot be written, and what `Bundle`
+    raises for an earlier bundle that is none.
+    """
+    if since:
+        with Bundle(since) as earlier:
+            _check_another(earlier, path)
+    if os.path.isdir(path):
+        raise UsageError(f"`{path}` is a folder, and a bundle is a file", hint=f"-o {os.path.join(path, 'NAME.cube')}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"`{path}` is no regular file, and a bundle is one", hint="-o NAME.cube")
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):  # those that are missing are made
+        folder = os.path.dirname(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CubeError(f"`{path}` cannot be written: `{folder}`: {reason}", hint="-o names another place") from None
+
+
+def _check_another(earlier: Bundle, path: str) -> None:
+    if os.path.exists(path) and os.path.samefile(earlier.path, path):
+        raise UsageError("a bundle cannot build on the one whose place it takes", hint="give another `-o`")
+
+
 def create_bundle(
     path: str,
     gathered: Gathered,
@@ -123,8 +156,8 @@ def create_bundle(
     """
     with ExitStack() as stack:
         earlier = stack.enter_context(Bundle(since)) if since else None
-        if earlier and os.path.exists(path) and os.path.samefile(earlier.path, path):
-            raise UsageError("a bundle cannot build on the one whose place it takes", hint="give another `-o`")
+        if earlier:
+            _check_another(earlier, path)
         stack.enter_context(locks.exclusive(f"{path}.lock"))
         output = stack.enter_context(Output(path, part_size))
         writer = Writer(
@@ -156,9 +189,21 @@ def _write(
 
 
 def _made(writer: Writer, making: Making) -> oci.Descriptor:
-    layers = tuple(
-        _piece(writer, layer) if isinstance(layer, Piece) else _pending(writer, layer) for layer in making.layers
-    )
+    large = {
+        number: layer
+        for number, layer in enumerate(making.layers)
+        if isinstance(layer, Pending) and layer.size >= _LARGE_BYTES
+    }
+    with writer.beside([Large(layer.open, layer.size) for layer in large.values()]) as digests:
+        found = {
+            number: _piece(writer, layer) if isinstance(layer, Piece) else _pending(writer, layer)
+            for number, layer in enumerate(making.layers)
+            if digests is None or number not in large
+        }
+        if digests is not None:
+            for (number, layer), digest in zip(large.items(), digests(), strict=True):
+                found[number] = _noted(layer, digest)
+    layers = tuple(found[number] for number in range(len(making.layers)))
     config, manifest = making.compose(layers)
     writer.small(config, making.config_type)
     return writer.small(manifest, oci.MANIFEST)
@@ -176,6 +221,10 @@ def _pending(writer: Writer, layer: Pending) -> oci.Descriptor:
     with layer.open() as file:
         digest = writer.stream(file, layer.size)
         _ends(file, layer.annotations.get(TITLE, digest))
+    return _noted(layer, digest)
+
+
+def _noted(layer: Pending, digest: str) -> oci.Descriptor:
     layer.noted(digest)
     return oci.Descriptor(media_type=layer.media_type, digest=digest, size=layer.size, annotations=layer.annotations)
 

@@ -34,6 +34,7 @@ def members(source: Input) -> dict[str, Member]:
     Raises Damaged, which names the member, for one that a bundle cannot have, and for a file that does not end as it
     must.
     """
+    _check_begin(source)
     found: dict[str, Member] = {}
     place = 0
     while (head := source.read(place, BLOCK)) != bytes(BLOCK):
@@ -59,13 +60,26 @@ def members(source: Input) -> dict[str, Member]:
 
 
 _HOW = "`cube bundle create` makes bundles"
+_SHOWN = 32
+
+
+def _check_begin(source: Input) -> None:
+    """Raise Damaged for what is no bundle at all, with what it is as far as its beginning tells."""
+    head = source.read(0, min(BLOCK, source.size))
+    if head[257:262] == b"ustar" or (len(head) < BLOCK and head.startswith(LAYOUT.encode())):
+        return
+    hint = source.hint() if source.is_later_part else _HOW
+    if not head:
+        raise Damaged(f"`{source.path}` is no bundle: it is empty", hint=hint)
+    line = head.partition(b"\n")[0].decode(errors="replace").strip()[:_SHOWN]
+    text = line.isprintable() and "\ufffd" not in line and line != ""
+    begin = f"`{line}`" if text else f"the bytes {head[:4].hex(' ')}"
+    raise Damaged(f"`{source.path}` is no bundle: it begins with {begin}", hint=hint)
 
 
 def _read(source: Input, head: bytes, *, first: bool) -> tuple[str, int]:
     """Name and size out of a header."""
     if head[257:262] != b"ustar":
-        if first:
-            raise Damaged(f"`{source.path}` is no bundle", hint=source.hint() if source.is_later_part else _HOW)
         raise Damaged(f"`{source.path}` was changed: a header of its tar cannot be read")
     prefix = head[345:500].split(b"\0")[0] if head[257:265] == b"ustar\x0000" else b""
     whole = b"/".join(part for part in (prefix, head[:100].split(b"\0")[0]) if part)

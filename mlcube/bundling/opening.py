@@ -16,6 +16,7 @@ from mlcube.bundling.signatures import admitted
 from mlcube.errors import Damaged, MissingInput, Untrusted
 from mlcube.settings import Settings
 from mlcube.store import Kept, Store
+from mlcube.store.beside import PREFIX, note_use
 from mlcube.store.kept import read_manifest
 
 __all__ = ["VERSIONS", "Opened", "Provided", "cube_entry", "opened", "provide", "runners_of"]
@@ -47,6 +48,12 @@ class Provided(msgspec.Struct, frozen=True, kw_only=True):
     """`KEY=VALUE` of the cube's file."""
     environment: dict[str, str] = {}
     """Variables for what installs packages."""
+    wheels: bool = False
+    """Whether the packages of a `python:` cube come from the bundle, and from nowhere else."""
+    image: str | None = None
+    """The image of a `python:` cube, by the name under which it was loaded."""
+    digest: str = ""
+    """By which the files that the bundle gave are listed and pinned."""
 
 
 def cube_entry(bundle: Bundle) -> Entry:
@@ -66,6 +73,7 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
     with Bundle(path, whole=True) as bundle:
         entry = cube_entry(bundle)
         admission = admitted(bundle, entry)
+        store.need(entry.digest)
         kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
         if kept.config is None:
             raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
@@ -99,7 +107,7 @@ def provide(
 ) -> Provided:
     """Make what the bundle holds available to a platform, or to the first that is here and that it is for.
 
-    In a `rehearsal` nothing is loaded or written.
+    What it gives is not pruned until this process ends. In a `rehearsal` nothing is loaded or written.
     """
     with Bundle(path, whole=True) as bundle:
         admission = admitted(bundle, cube_entry(bundle))
@@ -109,9 +117,12 @@ def provide(
         if not chosen:
             own = _own_choice(bundle, config)
             chosen = (own,) if own else ()
+        digest = PREFIX + bundle.digest.removeprefix("sha256:")
+        if not rehearsal:
+            Store(check=check).need(digest)
         providing = _Providing(bundle, config, signed, rehearsal, report, check)
         provided = providing.to(chosen)
-        return msgspec.structs.replace(provided, platform=own)
+        return msgspec.structs.replace(provided, platform=own, digest=digest)
 
 
 def runners_of(platform: str | None, settings: Settings) -> tuple[str, ...]:
@@ -173,24 +184,29 @@ class _Providing:
             self._covered(found[0], "wheels")
         folder = os.path.join(self.folder, "wheels")
         if not self.rehearsal:
-            artifacts.extract(self.bundle, found[0], folder)
+            self._extract(found[0], folder)
         address = "file://" + quote(folder)
         environment = {f"{tool}_{name}": value for tool in ("PIP", "UV") for name, value in (
             ("NO_INDEX", "1"), ("FIND_LINKS", address),
         )}  # fmt: skip
         versions = tuple(found[0].annotations.get(VERSIONS, "").split())
-        return Provided(overrides=(f"python.version={_range(versions)}",) if versions else (), environment=environment)
+        overrides = (f"python.version={_range(versions)}",) if versions else ()
+        return Provided(overrides=overrides, environment=environment, wheels=True)
 
     def _sif(self, entry: Entry) -> Provided:
         self._covered(entry, "SIF file")
         folder = os.path.join(self.folder, "sif")
         path = os.path.join(folder, "image.sif")
         if not self.rehearsal:
-            paths = artifacts.extract(self.bundle, entry, folder)
+            paths = self._extract(entry, folder)
             path = paths[0] if paths else path
         # It is run as it is: neither an image by name, nor a recipe stands behind it.
         bare = ("docker=null", "singularity.build_file=null", "singularity.image_dir=null")
         return Provided(overrides=(*bare, f"singularity.image={path}"))
+
+    def _extract(self, entry: Entry, folder: str) -> list[str]:
+        note_use(self.folder, os.path.basename(self.bundle.path))
+        return artifacts.extract(self.bundle, entry, folder, self.check)
 
     def _image(self) -> Entry | None:
         """The one for machines like this."""
@@ -216,15 +232,33 @@ class _Providing:
     def _load(self, entry: Entry, engine: str) -> Provided:
         self._covered(entry, "image")
         if self.config.python is not None:  # found by the name that follows from its content
+            if entry.name != self._own_name():  # any other could be that of somebody else's image
+                self.report(f"the image `{entry.name}` in the bundle is left out: it is not that of its cube")
+                return Provided()
             if not self.rehearsal:
                 images.load(self.bundle, entry, engine, entry.name, self.check)
-            return Provided()
+            return Provided(image=entry.name)
         identity = self.bundle.manifest(entry.digest).config.digest
         if not self.rehearsal:
             if images.find(identity, (engine,)) is None:
                 self.report(f"loading the image `{entry.name}` into {engine}")
             identity = images.load(self.bundle, entry, engine, check=self.check)
         return Provided(overrides=(f"docker.image={identity}", "docker.build_strategy=pull"))
+
+    def _own_name(self) -> str | None:
+        """What the image of a `python:` cube is called where it is looked for."""
+        from mlcube.binding import generated_image
+        from mlcube.reading import read_cube
+        from mlcube.workspace import source_digest
+
+        kept = Store(check=self.check).cube(cube_entry(self.bundle).digest)
+        if kept is None:
+            return None
+        cube, _ = read_cube(os.path.join(kept.root, self.config.file), trust=True)
+        if cube.python is None:
+            return None
+        code = source_digest(cube.python.source, cube.python.excluded)
+        return generated_image(cube.name, cube.python, code)
 
     def _engine_here(self) -> str | None:
         from mlcube.host import executable

@@ -166,8 +166,8 @@ class Output:
                 raise CubeError(f"`{self.path}` became shorter while it was written")
             place, buffer = place + count, buffer[count:]
 
-    def back_to(self, place: int) -> None:
-        """Forget what was written from a place on."""
+    def go_to(self, place: int) -> None:
+        """What comes next belongs there: what was written behind it is forgotten, what lies before it was written."""
         self.place = place
 
     def keep(self) -> tuple[str, ...]:

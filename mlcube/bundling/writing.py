@@ -1,6 +1,7 @@
 """Writes a bundle in one pass: content is hashed while it is copied, and what was not known is filled in last."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -21,6 +22,7 @@ from mlcube.bundling.layout import (
     sealed,
 )
 from mlcube.bundling.parts import Output
+from mlcube.bundling.several import Copies, Large, distinct
 from mlcube.errors import CubeError, Damaged
 
 __all__ = ["Source", "Writer"]
@@ -78,12 +80,42 @@ class Writer:
         if expected is not None and digest != expected:
             raise Damaged(f"what should be `{expected}` is `{digest}`", hint="it was changed where it lay")
         if self.has(digest):
-            self._output.back_to(begin)
+            self._output.go_to(begin)
         else:
             self._output.write(bytes(padding(size)))
             self._output.write_at(begin, header(BLOBS + hexadecimal, size))
         self._known.setdefault(digest, size)
         return digest
+
+    @contextmanager
+    def beside(self, files: Sequence[Large]) -> Iterator[Callable[[], list[str]] | None]:
+        """Write large blobs while the context writes others; what it gives waits for them and tells their digests.
+
+        None where they must come one after the other: where one of them may be there already, or twice; and in parts,
+        which begin where another ends.
+        """
+        if self._output.part_size or self._elsewhere or {each.size for each in files} & set(self._known.values()):
+            yield None
+            return
+        if len(files) < 2 or not distinct(files):
+            yield None
+            return
+        placed, place = [], self._output.place
+        for each in files:
+            placed.append(each._replace(place=place + BLOCK))
+            place += BLOCK + each.size + padding(each.size)
+        self._output.go_to(place)
+        with Copies(self._output, placed, self._check) as copies:
+
+            def digests() -> list[str]:
+                found = copies.digests()
+                for each, hexadecimal in zip(placed, found, strict=True):
+                    self._output.write_at(each.place - BLOCK, header(BLOBS + hexadecimal, each.size))
+                    self._output.write_at(each.place + each.size, bytes(padding(each.size)))
+                    self._known[f"sha256:{hexadecimal}"] = each.size
+                return [f"sha256:{hexadecimal}" for hexadecimal in found]
+
+            yield digests
 
     def file(self, file: Source, size: int, media_type: str, **fields: object) -> oci.Descriptor:
         """Write what an open file holds."""

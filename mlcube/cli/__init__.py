@@ -38,10 +38,10 @@ def _begin(words: list[str]) -> int:
             pass  # said below, where errors are told
     import gc
 
-    _import_msgspec()
     from mlcube.cli import interruption
 
-    interruption.ends_at_once()
+    interruption.ends_at_once()  # first: an import of msgspec that was interrupted can end in a crash later on
+    _import_msgspec()
     # What is imported lives as long as the process: to look through it for cycles, while it grows and once more at
     # the end, would be a quarter of the time of a short command.
     gc.set_threshold(100_000)

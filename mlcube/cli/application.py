@@ -12,7 +12,7 @@ from mlcube.cli import console
 from mlcube.cli.declared import for_typer
 from mlcube.cli.outcome import outcome
 from mlcube.cli.strict import StrictCommand
-from mlcube.errors import CubeError, did_you_mean, lowered
+from mlcube.errors import CubeError, did_you_mean
 
 __all__ = ["COMMANDS", "start"]
 
@@ -107,7 +107,9 @@ def _main(arguments: list[str], program: str) -> Any:
         return 130
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            raise _translated(error) from None
+            from mlcube.cli.complaints import translated
+
+            raise translated(error) from None
         raise
 
 
@@ -124,8 +126,6 @@ def _completing() -> bool:
     words = sys.argv[1:2]
     return not words or words[0].startswith("-") or any(name.endswith("_COMPLETE") for name in os.environ)
 
-
-_GLOBAL = ("--log-level", "--version", "--install-completion", "--show-completion")
 
 _EXAMPLE = """\b
 Example:
@@ -172,26 +172,3 @@ def _usage(message: str, hint: str | None = None) -> CubeError:
     from mlcube.errors import UsageError
 
     return UsageError(message, hint=hint)
-
-
-def _translated(error: Any) -> CubeError:
-    """A complaint of the parser, with a suggestion."""
-    context: Any = getattr(error, "ctx", None)
-    command: Any = context.command if context else None
-    ask_help = f"see `{context.command_path} --help`" if context else None
-    if name := getattr(error, "option_name", None):
-        known = tuple(option for each in (command.params if command else ()) for option in each.opts)
-        if type(error).__name__ != "NoSuchOption":
-            return _usage(lowered(error.format_message()).replace("'", "`"), ask_help)
-        if command is not None and name.replace("_", "-") in _GLOBAL:
-            return _usage(
-                f"`{name}` stands before the command", f"{context.parent.command_path} {name} ... {command.name}"
-            )
-        bare = {option.lstrip("-"): option for option in known if option.startswith("--")}
-        hint = did_you_mean(name.replace("_", "-").lstrip("-"), tuple(bare))
-        for word, option in bare.items():
-            hint = hint.replace(f"`{word}`", f"`{option}`") if hint else None
-        if hint is None and command is not None and command.name == "run":
-            hint = f"a task's parameter is given without dashes: {name.lstrip('-')}=VALUE"
-        return _usage(f"there is no option `{name}`", hint or ask_help)
-    return _usage(lowered(error.format_message()).replace("'", "`"), ask_help)

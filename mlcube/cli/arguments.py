@@ -24,13 +24,13 @@ __all__ = [
 
 def complete_tasks(ctx: Any, incomplete: str) -> list[str]:
     """The tasks of the cube that the words so far name."""
-    from mlcube.cli.naming import cube_of, read_named, split_words
+    from mlcube.cli.naming import cube_of, split_words
     from mlcube.errors import CubeError
 
     try:
         mlcube = ctx.params.get("mlcube") or "."
         word, _ = split_words(ctx.params.get("words"), mlcube)
-        cube, _ = read_named(cube_of(mlcube, word, offline=True, told=False))
+        cube, _ = cube_of(mlcube, word, offline=True, told=False).read()
     except CubeError:
         return []
     before, comma, _ = incomplete.rpartition(",")
@@ -106,7 +106,7 @@ def overrides(given: Sequence[str] | None, platform: str | None = None) -> tuple
         else:
             from mlcube.source import Document
 
-            runner[rest] = Document.from_yaml(value, f"-P{text}").data
+            runner[rest] = Document.from_value(value, f"-P {text}", "-P", key).data
     return (*cube, *strongest), runner
 
 
@@ -142,6 +142,18 @@ def chosen_tasks(given: Sequence[str] | None, known: Sequence[str], cube_name: s
 
 
 _LARGEST_SECRET = 1 << 20
+
+
+def seconds(option: str, text: str | None) -> float | None:
+    """The time that an option says, in seconds. Raises UsageError."""
+    if text is None:
+        return None
+    from mlcube.amounts import duration
+
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise UsageError(f"`{option}` takes {error}") from None
 
 
 def secrets(

@@ -11,7 +11,7 @@ from mlcube.errors import UsageError
 EXAMPLE = """\b
 Examples:
   cube bundle create examples/digits -o digits.cube
-  cube bundle create oci://host/name:1.0 --platform docker,singularity --sif -o name.cube --split 4GB
+  cube bundle create oci://host/name:1.0 --sif -o name.cube --split 4GB
   cube bundle verify digits.cube
   cube bundle join digits.cube new.cube -o digits-new.cube
 """
@@ -61,6 +61,10 @@ def command(
             raise UsageError(f"`{action}` writes nothing", hint=_HELP)
         return (_verify if action == "verify" else _list)(_one(action, names), as_json)
     size = _size(split)
+    given = names or []
+    if output is None and action == "create" and len(given) == 2 and given[1].endswith(".cube"):
+        hint = f"cube bundle create {given[0]} -o {given[1]}"
+        raise UsageError("`create` takes the name of the bundle to write as `-o`", hint=hint)
     if output is None:
         raise UsageError(
             f"`{action}` needs the name of the bundle to write", hint=f"cube bundle {action} ... -o NAME.cube"

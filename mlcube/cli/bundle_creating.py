@@ -9,13 +9,15 @@ import msgspec
 from mlcube import directories
 from mlcube.bundling import artifacts, tool, wheels
 from mlcube.bundling import images as engine_images
-from mlcube.bundling.creating import Artifact, Files, Gathered, create_bundle
+from mlcube.bundling.creating import Artifact, Files, Gathered, check_place, create_bundle
 from mlcube.bundling.images import EngineImage
 from mlcube.bundling.opening import VERSIONS
+from mlcube.bundling.parts import first_part
 from mlcube.bundling.sif import convert
 from mlcube.cli import console
 from mlcube.cli.bundle_sources import Source, source_of
 from mlcube.cli.configure import without_task
+from mlcube.cli.interruption import is_told
 from mlcube.errors import MissingInput, UsageError, did_you_mean
 from mlcube.settings import read_settings
 from mlcube.signals import catching
@@ -43,16 +45,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
     _known(wanted.platforms)
-    source = source_of(wanted.reference, with_data=wanted.with_data, trust=wanted.trust)
-    scratch = os.path.join(directories.cache(), "scratch")
-    os.makedirs(scratch, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bundle-", dir=scratch) as folder:
-        gathered = _Gathering(wanted, source, folder).everything()
-        console.note(f"writing {wanted.output}")
-        with catching() as signals:
-            written = create_bundle(
-                wanted.output, gathered, since=wanted.since, part_size=wanted.part_size, check=signals.check
-            )
+    check_place(wanted.output, wanted.since)
+
+    def left() -> str:
+        there = os.path.exists(first_part(wanted.output))
+        return f"`{wanted.output}` {'is what it was before' if there else 'was not written'}"
+
+    with is_told(left, "what was fetched and built for it is kept, for the next time"):
+        written = _written(wanted)
     if as_json:
         from mlcube.bundling.contents import listed
 
@@ -62,6 +62,19 @@ def create(wanted: Wanted, as_json: bool) -> int:
     return 0
 
 
+def _written(wanted: Wanted) -> tuple[str, ...]:
+    source = source_of(wanted.reference, with_data=wanted.with_data, trust=wanted.trust)
+    scratch = os.path.join(directories.cache(), "scratch")
+    os.makedirs(scratch, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bundle-", dir=scratch) as folder:
+        gathered = _Gathering(wanted, source, folder).everything()
+        console.note(f"writing {wanted.output}")
+        with catching() as signals:
+            return create_bundle(
+                wanted.output, gathered, since=wanted.since, part_size=wanted.part_size, check=signals.check
+            )
+
+
 class _Gathering:
     def __init__(self, wanted: Wanted, source: Source, folder: str) -> None:
         self.wanted, self.source, self.folder = wanted, source, folder
@@ -69,8 +82,10 @@ class _Gathering:
 
     def everything(self) -> Gathered:
         """In the order of the bundle."""
+        self._check_python()
+        versions = self._versions()  # what cannot be had is told before anything is fetched
         images = tuple(self._images())
-        files = tuple(self._files(images))
+        files = tuple(self._files(images, versions))
         install = None
         if self.wanted.tool:
             from importlib.resources import files as resources
@@ -87,9 +102,22 @@ class _Gathering:
             name for name, has in (("docker", cube.image is not None), ("local", cube.python is not None)) if has
         )
 
+    def _check_python(self) -> None:
+        """Raises Untrusted before anything is fetched that a signature does not cover, where one is asked for."""
+        source = self.source
+        if source.admission is not None and source.cube.python is not None:
+            from mlcube.trust.covering import check_python
+
+            image = without_task(source.cube).image if self._with_image() else None
+            check_python(source.admission, source.cube.python, image)
+
+    def _with_image(self) -> list[str]:
+        """The platforms that run in an image."""
+        return [name for name in self.platforms if _runner(name) not in _WITHOUT_IMAGE]
+
     def _images(self) -> Iterator[EngineImage | Artifact]:
         """The image, if a platform runs in one. With `--sif` it is not carried twice for Apptainer."""
-        names = [name for name in self.platforms if _runner(name) not in _WITHOUT_IMAGE]
+        names = self._with_image()
         if self.wanted.sif:
             names = [name for name in names if _runner(name) != "singularity"]
         if not names:
@@ -117,15 +145,27 @@ class _Gathering:
         if found is None:
             hint = "`cube configure --platform docker` makes it available"
             raise MissingInput(f"neither Docker nor Podman has the image `{reference}`", hint=hint)
+        if self.source.stated is not None:  # another machine, which may have no policy, knows the cube as it stands
+            return msgspec.structs.replace(found, reference=without_task(self.source.stated).image or reference)
         return found
 
-    def _files(self, images: tuple[EngineImage | Artifact, ...]) -> Iterator[Files]:
+    def _versions(self) -> tuple[str, ...]:
+        """For which Pythons wheels are collected."""
+        cube = self.source.cube
+        if cube.python is None:
+            return ()
+        if self.wanted.sif:
+            hint = "leave `--sif` out, and use `--platform local` at the other site"
+            raise UsageError("a `python:` cube has no image of its own that could be a SIF file", hint=hint)
+        if not any(_runner(name) in _WITHOUT_IMAGE for name in self.platforms):
+            return ()
+        return wheels.admitted(cube.python.version, self.wanted.python_versions)
+
+    def _files(self, images: tuple[EngineImage | Artifact, ...], versions: tuple[str, ...]) -> Iterator[Files]:
         cube = self.source.cube
         if self.wanted.sif:
             yield self._sif(images)
-        versions: tuple[str, ...] = ()
-        if cube.python is not None and any(_runner(name) in _WITHOUT_IMAGE for name in self.platforms):
-            versions = wheels.admitted(cube.python.version, self.wanted.python_versions)
+        if cube.python is not None and versions:
             console.note(f"collecting the requirements for Python {', '.join(versions)}")
             paths = wheels.collect(cube.python.requirements, self._new("wheels"), versions)
             yield Files(
@@ -138,9 +178,6 @@ class _Gathering:
 
     def _sif(self, images: tuple[EngineImage | Artifact, ...]) -> Files:
         cube = self.source.cube
-        if cube.python is not None:
-            hint = "leave `--sif` out, and use `--platform local` at the other site"
-            raise UsageError("a `python:` cube has no image of its own that could be a SIF file", hint=hint)
         own = str(cube.singularity.get("image") or "")
         place = os.path.join(cube.root, str(cube.singularity.get("image_dir") or ""), own)
         if own.endswith(".sif") and os.path.isfile(place):

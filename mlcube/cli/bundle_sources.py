@@ -13,16 +13,16 @@ from mlcube.bundling import published
 from mlcube.bundling.creating import Artifact, Making, Pending, Piece
 from mlcube.bundling.layout import CUBE
 from mlcube.cli import console
-from mlcube.cli.naming import Named, cube_of, read_named
-from mlcube.cli.trusting import check_allowed, check_covered
+from mlcube.cli.naming import cube_of
 from mlcube.cube import Cube
 from mlcube.errors import CubeError
 from mlcube.known_digests import KnownDigests
+from mlcube.named import Named
 from mlcube.oci import Descriptor
 from mlcube.offline import offline
-from mlcube.packing import DEFAULTS, Entry, Layer, contents, layers, read_rules
+from mlcube.packing import Entry, Layer, layers
 from mlcube.publishing import Content, compose, find_source
-from mlcube.publishing.inputs import WORKSPACE, sample_inputs, with_inputs
+from mlcube.publishing.folder import published_entries
 
 __all__ = ["Source", "source_of"]
 
@@ -35,18 +35,21 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     referrers: tuple[Artifact, ...] = ()
     pinned: str | None = None
     """The image by digest, where it was published."""
+    stated: Cube | None = None
+    """The cube as it says itself, where `cube` may ask for exact packages: an image of it is named after this one."""
+    admission: Any = None
+    """The `Admission` of this machine's policy."""
 
 
 def source_of(reference: str, *, with_data: bool, trust: bool) -> Source:
     """The cube that a reference names."""
     named = cube_of(reference, told=False)
-    check_allowed(named, ())
-    cube, warnings = read_named(named, trust=trust)
-    check_covered(named, cube)
+    cube, warnings, stated = named.admitted(trust=trust)
     console.warnings(warnings)
     if named.obtained is None or named.obtained.config is None:
         return Source(cube=cube, artifact=_of_folder(cube, with_data=with_data))
-    return _of_published(named, cube)
+    source = _of_published(named, cube)
+    return msgspec.structs.replace(source, admission=named.admission, stated=stated)
 
 
 def _of_published(named: Named, cube: Cube) -> Source:
@@ -74,11 +77,7 @@ def _of_folder(cube: Cube, *, with_data: bool) -> Making:
 
     Large files are hashed when they are written, and so are read once.
     """
-    if with_data:
-        rules = read_rules(cube.root, defaults=tuple(each for each in DEFAULTS if each != f"/{WORKSPACE}"))
-        entries = contents(cube.root, with_inputs(rules, sample_inputs(cube)))
-    else:
-        entries = contents(cube.root, read_rules(cube.root))
+    entries = published_entries(cube, inputs=with_data, report=console.note)
     with KnownDigests() as known:
         small = layers(cube.root, [entry for entry in entries if entry.size < SMALL_BYTES], known=known)
     large = [entry for entry in entries if entry.size >= SMALL_BYTES]

@@ -10,6 +10,7 @@ from mlcube.cli.declared import argument, option
 from mlcube.cli.meter import amount
 from mlcube.errors import CubeError, MissingInput, UsageError
 from mlcube.store import Entry, Store
+from mlcube.store.beside import PREFIX
 
 EXAMPLE = """\b
 Examples:
@@ -106,6 +107,11 @@ def _prune(store: Store, names: list[str] | None, older_than: str | None, all_: 
 def _verify(store: Store, names: list[str] | None, as_json: bool) -> int:
     """Every byte is read."""
     entries = [_find(store, name) for name in names] if names else [each for each in store.entries() if each.root]
+    if given := next((each for each in entries if each.digest.startswith(PREFIX)), None):
+        raise UsageError(
+            f"`{given.digest}` is what a bundle gave, and is verified when it is used",
+            hint="the bundle itself: cube bundle verify FILE",
+        )
     damaged = {}
     for each in entries:
         if (error := _damage(store, each)) is not None:
@@ -146,15 +152,29 @@ def _find(store: Store, name: str) -> Entry:
 
 def _running(store: Store) -> list[str]:
     """What runs need that have not ended."""
-    from mlcube.record import runs
+    from mlcube.record import RunDirectory, runs
 
+    bundles = [each.digest for each in store.entries() if each.digest.startswith(PREFIX)]
     cubes = os.path.join(store.path, "cubes") + os.sep
     found = []
     for record in runs():
-        if record.status in ("preparing", "running") and record.cube.file.startswith(cubes):
+        if record.status != "running":
+            continue
+        if record.cube.file.startswith(cubes):
             name = record.cube.file.removeprefix(cubes).partition(os.sep)[0]
             found.append(store.digest_of_folder(name))
+        plan = _plan(RunDirectory(record.id).path) if bundles else b""
+        found += [each for each in bundles if each.removeprefix(PREFIX).encode() in plan]
     return found
+
+
+def _plan(folder: str) -> bytes:
+    """What a run performs: paths of what a bundle gave stand in it as they are."""
+    try:
+        with open(os.path.join(folder, "plan.json"), "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _seconds(text: str | None) -> float:
@@ -162,8 +182,10 @@ def _seconds(text: str | None) -> float:
         return _OLD_SECONDS
     from mlcube.amounts import duration
 
+    if text.isdigit():
+        raise UsageError(f"`--older-than {text}` says no unit", hint=f"--older-than {text}d, if days are meant")
     try:
-        if text.endswith("d"):
+        if text.endswith("d") and text[:-1].replace(".", "", 1).isdigit():
             return float(text[:-1]) * _DAY_SECONDS
         return duration(text)
     except ValueError as error:

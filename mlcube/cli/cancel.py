@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from mlcube.awaiting import until_over
 from mlcube.cli import console
-from mlcube.cli.arguments import Json
-from mlcube.cli.attending import until_over
-from mlcube.cli.wait import Id, Limit, seconds
+from mlcube.cli.arguments import Json, seconds
+from mlcube.cli.wait import Id, Limit
 from mlcube.errors import Busy
 from mlcube.locks import Holder
 from mlcube.record import Record, RunDirectory, find_id, find_run
@@ -26,7 +26,7 @@ Force = Annotated[bool, typer.Option("--force", help="leave the task no time to 
 def command(run_id: Id = "last", force: Force = False, timeout: Limit = None, as_json: Json = False) -> int:
     """Stop the task of a run wherever it is, bring back what it wrote, and note the run as interrupted."""
     run = RunDirectory(find_id(run_id))
-    limit = seconds(timeout) or 120.0
+    limit = seconds("--timeout", timeout) or 120.0
     found = _cancelled(run, limit, force)
     if as_json:
         console.document(found)
@@ -46,7 +46,9 @@ def _cancelled(run: RunDirectory, limit: float, force: bool) -> Record:
             with suppress(ProcessLookupError):
                 if holder:
                     os.kill(holder.pid, signal.SIGTERM)
-        found = until_over(run, timeout_seconds=limit, what=f"the end of run {run.id}, which was told to stop,")
+        found = until_over(
+            run, timeout_seconds=limit, what=f"the end of run {run.id}, which was told to stop,", waiting=console.note
+        )
         if found.finished:
             return found
     run.settle(message="the run was cancelled")

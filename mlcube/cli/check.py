@@ -5,7 +5,7 @@ from typing import Annotated
 from mlcube.cli import console
 from mlcube.cli.arguments import Json, MlcubePath, Overrides, overrides
 from mlcube.cli.declared import argument
-from mlcube.cli.naming import cube_of, read_named
+from mlcube.cli.naming import cube_of
 from mlcube.errors import CubeError, Problem
 
 EXAMPLE = """\b
@@ -26,7 +26,7 @@ def command(mlcube: MlcubePath = ".", paths: Paths = None, override: Overrides =
         problems: tuple[Problem, ...] = ()
         summary = ""
         try:
-            cube, problems = read_named(cube_of(path, told=False), of_cube, strict=True)
+            cube, problems = cube_of(path, told=False).read(of_cube, strict=True)
             count = len(cube.tasks)
             summary = f"{cube.file}: valid, {count} task{'s' if count != 1 else ''}"
         except CubeError as error:

@@ -4,10 +4,10 @@ import os
 from collections.abc import Sequence
 
 from mlcube.cli import console
-from mlcube.cli.naming import Named
 from mlcube.cube import Cube
 from mlcube.errors import Unreachable
 from mlcube.invocation import Invocation
+from mlcube.named import Named
 from mlcube.offline import offline
 from mlcube.platforms import Choice
 

@@ -9,7 +9,7 @@ import typer
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
 from mlcube.editing import as_yaml, edit
-from mlcube.errors import UsageError, did_you_mean
+from mlcube.errors import UsageError, closest, did_you_mean
 from mlcube.runner import find
 from mlcube.settings import Settings, read_settings
 
@@ -17,7 +17,7 @@ EXAMPLE = """\b
 Examples:
   cube config --list
   cube config create-platform docker laptop
-  cube config create-platform ssh lab --host gpu1 --root /scratch/me --inner docker
+  cube config create-platform ssh lab --host gpu1 --root /me --inner docker
   cube config --set default_platform=laptop
   cube config --get platforms.laptop.runner
 """
@@ -102,11 +102,12 @@ def _options(create_platform: Pair | None, words: Sequence[str]) -> Data:
     """The options of the platform that is created; without one there is nothing that further words could mean."""
     if create_platform is None:
         if words:
-            known = tuple(f"--{name}" for name in ("list", "get", "set", "unset", "json", *_VERBS))
-            what = "option" if words[0].startswith("-") else "meaning of"
-            raise UsageError(
-                f"there is no {what} `{words[0]}`", hint=did_you_mean(words[0], known) or "cube config --help"
-            )
+            word, verbs = words[0], ("list", "get", "set", "unset", *_VERBS)
+            dashes = "--" if word.startswith("-") else ""
+            near = closest(word.lstrip("-"), (*verbs, "json") if dashes else verbs)
+            hint = f"did you mean `cube config {dashes}{near}`?" if near else "see `cube config --help`"
+            what = f"there is no option `{word}`" if dashes else f"`cube config` does not know `{word}`"
+            raise UsageError(what, hint=hint)
         return {}
     from mlcube.cli.platform_options import ask_options, read_options
 
@@ -250,7 +251,7 @@ def _setting(text: str) -> Callable[[Data], None]:
                 raise UsageError(f"`{part}` in `{key}` is a value, not a section", hint="cube config --list")
             data[part] = inner or {}
             data = data[part]
-        data[last] = Document.from_yaml(value, f"--set {key}").data
+        data[last] = Document.from_value(value, f"--set {key}", "--set", key).data
 
     return change
 

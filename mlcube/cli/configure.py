@@ -20,10 +20,10 @@ from mlcube.cli.arguments import (
 )
 from mlcube.cli.bundle_running import provided
 from mlcube.cli.conditions import check_available, check_image
-from mlcube.cli.naming import Named, cube_of, read_named
-from mlcube.cli.trusting import check_allowed, check_covered
+from mlcube.cli.naming import cube_of
 from mlcube.cube import Cube, RawNeeds, Task
 from mlcube.invocation import Invocation
+from mlcube.named import Named
 from mlcube.platforms import Choice, choose
 from mlcube.record import new_id
 from mlcube.settings import read_settings
@@ -66,9 +66,7 @@ def chosen(named: Named, platform: str | None, override: list[str] | None, *, tr
 
     named, platform = provided(named, platform)
     of_cube, of_runner = overrides(override, platform)
-    check_allowed(named, of_cube)
-    cube, warnings = read_named(named, of_cube, trust=trust)
-    check_covered(named, cube)
+    cube, warnings, _ = named.admitted(of_cube, trust=trust)
     console.warnings(warnings)
     invocation = without_task(cube)
     settings = read_settings()
@@ -76,6 +74,7 @@ def chosen(named: Named, platform: str | None, override: list[str] | None, *, tr
     choice = choose(platform, settings, [invocation], gather, of_runner)
     if choice.reason:
         console.note(f"chose platform {choice.platform.name}: {choice.reason}")
+    named.check_made(invocation, choice)
     return invocation, choice
 
 

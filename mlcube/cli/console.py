@@ -65,7 +65,9 @@ def progress() -> Iterator[int]:
 
 
 def result(text: str) -> None:
-    """A line of what the user asked for."""
+    """A line of what the user asked for: as it is for a program, and for a terminal without what would steer it."""
+    if not text.isprintable() and sys.stdout.isatty():
+        text = "\n".join(map(escaped, text.split("\n")))
     sys.stdout.write(f"{text}\n")
 
 

@@ -7,8 +7,9 @@ import typer
 
 from mlcube.cli import console
 from mlcube.cli.arguments import CubeName, Json, MlcubePath, Offline, Overrides, overrides
-from mlcube.cli.naming import Named, cube_of, read_named
+from mlcube.cli.naming import cube_of
 from mlcube.cube import Cube, Parameter, Task
+from mlcube.named import Named
 
 EXAMPLE = """\b
 Examples:
@@ -33,7 +34,7 @@ def command(
     of_cube, _ = overrides(override)
     if origins:
         return _origins(named.path, (*named.overrides, *of_cube), as_json)
-    read, warnings = read_named(named, of_cube)
+    read, warnings = named.read(of_cube)
     console.warnings(warnings)
     if as_json:
         console.document(_plain(read, named))
@@ -44,7 +45,7 @@ def command(
 
 def _print(cube: Cube, named: Named) -> None:
     title = f"{cube.name} {cube.version or ''}".rstrip()
-    console.result(f"{title}: {cube.description}" if cube.description else title)
+    console.result(f"{title}: {_in_a_line(cube.description)}" if cube.description else title)
     console.result(f"file       {cube.file}")
     console.result(f"workspace  {named.workspace or cube.internal_workspace}")
     if named.obtained:
@@ -55,7 +56,7 @@ def _print(cube: Cube, named: Named) -> None:
         console.result(f"python     {cube.python.version}")
     for label, text in (("license", cube.license), ("authors", ", ".join(cube.authors))):
         if text:
-            console.result(f"{label:<9}  {text}")
+            console.result(f"{label:<9}  {_in_a_line(text)}")
     for task in cube.tasks.values():
         _task(task)
     console.result("\nrun it")
@@ -64,8 +65,13 @@ def _print(cube: Cube, named: Named) -> None:
         console.result(f"  cube run{where} --task {shlex.quote(name)}")
 
 
+def _in_a_line(text: str) -> str:
+    """What a cube says of itself takes no line of its own, which could look like one of ours."""
+    return " ".join(text.split())
+
+
 def _task(task: Task) -> None:
-    console.result(f"\ntask {task.name}{f': {task.description}' if task.description else ''}")
+    console.result(f"\ntask {task.name}{f': {_in_a_line(task.description)}' if task.description else ''}")
     rows: list[tuple[str, ...]] = [
         (f"  {parameter.direction}", parameter.name, parameter.type or "path", _about(parameter))
         for parameter in task.parameters

@@ -69,12 +69,12 @@ def _needed(path: str, task: list[str] | None, workspace: str | None, of_cube: S
     from mlcube.binding import bind
     from mlcube.cli.arguments import chosen_tasks
     from mlcube.cli.configure import without_task
-    from mlcube.cli.naming import cube_of, read_named
+    from mlcube.cli.naming import cube_of
     from mlcube.record import RunDirectory, new_id
 
     named = cube_of(path, workspace=workspace, told=False)
     workspace = named.workspace
-    cube, warnings = read_named(named, of_cube, trust=trust)
+    cube, warnings = named.read(of_cube, trust=trust)
     console.warnings(warnings)
     names = chosen_tasks(task, tuple(cube.tasks), cube.name) if task else tuple(cube.tasks)
     image = without_task(cube)

@@ -1,20 +1,24 @@
 """`cube lock`: the file that says exactly what is run, by digests."""
 
 import os
+import shlex
+from collections.abc import Mapping
 from typing import Annotated
 
 from mlcube.cli import console
 from mlcube.cli.arguments import CubeName, Json, MlcubePath, Overrides, Workspace, overrides
 from mlcube.cli.declared import option
-from mlcube.cli.naming import Named, cube_of, read_named
+from mlcube.cli.naming import cube_of
 from mlcube.cube import Cube
 from mlcube.errors import CubeError
-from mlcube.pinning.lockfile import FILE_NAME, Lock, LockedCube, LockedImage, write_lock
+from mlcube.named import Named
+from mlcube.pinning.lockfile import FILE_NAME, Lock, LockedCube, LockedImage, digest_of_requirements, write_lock
 
 EXAMPLE = """\b
 Examples:
   cube lock
-  cube lock oci://registry.example.org/digits:1.2 && cube run --locked --task train
+  cube lock oci://registry.example.org/digits:1.2
+  cube run --locked --task train
   cube lock examples/digits --platform docker,podman
 """
 
@@ -36,12 +40,24 @@ def command(
 
     `--locked` holds `cube run`, `cube configure` and `cube pull` to it.
     """
-    from mlcube.pinning.making import base_digest, bases_of, data_of, digest_of_file, requirements_of, source_of
+    from mlcube.pinning.making import (
+        base_digest,
+        bases_of,
+        data_of,
+        digest_of_file,
+        missing_data,
+        requirements_of,
+        source_of,
+    )
+    from mlcube.trust.covering import check_requirements
+    from mlcube.workspace import locate
 
     named = cube_of(mlcube, cube, workspace=workspace)
     of_cube, _ = overrides(override)
-    read, warnings = read_named(named, of_cube)
+    exact, warnings, read = named.admitted(of_cube)
     console.warnings(warnings)
+    check_requirements(named.admission, exact.python)
+    locate(read, named.workspace)
     digest = named.obtained.digest if named.obtained else digest_of_file(read)
     source = None if named.obtained else source_of(read)
     bases = bases_of(read)
@@ -50,21 +66,32 @@ def command(
         cube=LockedCube(name=read.name, digest=digest, version=read.version, source=source),
         bases={base: base_digest(base) for base in bases},
         data=data_of(read, named.workspace, tuple(read.tasks)),
-        requirements=requirements_of(read, console.note),
+        requirements=requirements_of(exact, console.note, asked=digest_of_requirements(read)),
     )
     for base, found in lock.bases.items():
         if found is None:
             console.note(f"no registry says which image `{base}` is: it is locked by its name alone")
-    lock = _with_images(lock, lock.applied(read), named, platform)
+    lock = _with_images(lock, exact if exact is not read else lock.applied(read), named, platform)
     write_lock(lock)
+    _tell_missing(lock, read, missing_data(read, named.workspace, tuple(read.tasks)))
     if as_json:
         console.document(lock)
     else:
         inputs = f", {len(lock.data)} input{'s' if len(lock.data) != 1 else ''}" if lock.data else ""
-        exact = f", {len(lock.requirements.exact)} packages" if lock.requirements else ""
+        packages = f", {len(lock.requirements.exact)} packages" if lock.requirements else ""
         images = f", images on {', '.join(lock.images)}" if lock.images else ""
-        console.result(f"{os.path.abspath(FILE_NAME)}: {read.name} {digest}{images}{inputs}{exact}")
+        console.result(f"{os.path.abspath(FILE_NAME)}: {read.name} {digest}{images}{inputs}{packages}")
     return 0
+
+
+def _tell_missing(lock: Lock, cube: Cube, inputs: Mapping[str, str]) -> None:
+    """What `--locked` looks at and the lock does not hold yet."""
+    again = "cube lock" if lock.reference == "." else f"cube lock {shlex.quote(lock.reference)}"
+    for name, path in inputs.items():
+        console.note(f"not locked: the input `{name}`, for there is no `{path}`; once there is one: {again}")
+    if cube.python is None and cube.image is not None and not lock.images:
+        image = cube.image.reference
+        console.note(f"not locked: the image `{image}`, which no platform here has; with it: {again} --platform docker")
 
 
 def _with_images(lock: Lock, cube: Cube, named: Named, given: list[str] | None) -> Lock:
@@ -93,6 +120,7 @@ def _with_images(lock: Lock, cube: Cube, named: Named, given: list[str] | None) 
             continue
         image = image_of(choice.platform, choice.host, invocation)
         if image is None and names:
+            named.check_made(invocation, choice)
             with console.progress() as descriptor:
                 configure(invocation, choice.platform, stderr=descriptor, report=console.note)
             image = image_of(choice.platform, choice.host, invocation)

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from mlcube import watching
+from mlcube.awaiting import process_here
 from mlcube.cli import console, streams
 from mlcube.cli.arguments import secrets
-from mlcube.cli.attending import SILENT_SECONDS, attend, process_here
+from mlcube.cli.attending import attend
 from mlcube.cli.wait import Id, Secret
 from mlcube.errors import UsageError
+from mlcube.patience import SILENT_SECONDS
 from mlcube.record import RunDirectory, find_id
 
 EXAMPLE = """\b
@@ -43,7 +45,7 @@ def command(run_id: Id = "last", follow: Follow = False, secret: Secret = None) 
         waited += pause
         if not known and waited >= SILENT_SECONDS > waited - pause:
             console.note(f"waiting for the task of run {run.id} to print something")
-        pause = watching.grown(pause)
+        pause = watching.grown(pause, watching.WATCHED_PAUSE)
 
 
 def _printed(path: str, known: int) -> int:

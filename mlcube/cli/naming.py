@@ -2,35 +2,18 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from mlcube.cli import console
+from mlcube.cli.interruption import is_hinted
 from mlcube.errors import MissingInput, UsageError
+from mlcube.named import Named, named_by
 
 if TYPE_CHECKING:
     from mlcube.obtaining import Obtained
     from mlcube.pinning import Lock
 
-__all__ = ["Named", "bring", "cube_of", "read_named", "split_words"]
-
-
-class Named(msgspec.Struct, frozen=True, kw_only=True):
-    """A cube that is there."""
-
-    path: str
-    """What `read_cube` takes."""
-    text: str
-    """As the user wrote it."""
-    overrides: tuple[str, ...] = ()
-    """Weaker than the user's own."""
-    workspace: str | None = None
-    """Where parameters lie; None: in the cube's own workspace."""
-    obtained: Any = None
-    """The `Obtained`; None: a path."""
-    lock: Any = None
-    """The `Lock` that `--locked` holds it to."""
+__all__ = ["bring", "cube_of", "split_words"]
 
 
 def cube_of(
@@ -65,33 +48,10 @@ def cube_of(
             raise
         hint = f"a parameter of a task is written name=value; or, for a cube that is not here: {error.hint}"
         raise MissingInput(str(error.args[0]), hint=hint) from None
-    if found.reference.kind == "path":
-        return Named(path=found.path, text=text, workspace=workspace, lock=lock)
-    if workspace is None and told:
+    named = named_by(text, found, workspace=workspace, lock=lock)
+    if named.obtained is not None and workspace is None and told:
         console.note(f"parameters lie in {found.workspace}")
-    return Named(
-        path=found.path,
-        text=text,
-        overrides=found.overrides,
-        workspace=workspace or found.workspace,
-        obtained=found,
-        lock=lock,
-    )
-
-
-def read_named(
-    named: Named, of_cube: Sequence[str] = (), *, strict: bool = False, trust: bool = False
-) -> "tuple[Any, tuple[Any, ...]]":
-    """What `read_cube` gives, with what the published cube and the lock say in addition."""
-    from mlcube.reading import read_cube
-
-    cube, warnings = read_cube(
-        named.path, overrides=(*named.overrides, *of_cube), workspace=named.workspace, strict=strict, trust=trust
-    )
-    if named.lock is not None:
-        named.lock.check_cube(cube, named.obtained.digest if named.obtained else None)
-        cube = named.lock.applied(cube)
-    return cube, warnings
+    return named
 
 
 def bring(text: str, *, lock: "Lock | None" = None, mend: bool = False) -> "Obtained":
@@ -109,7 +69,7 @@ def bring(text: str, *, lock: "Lock | None" = None, mend: bool = False) -> "Obta
         meters[0].advance(done - before[0])
         before[0] = done
 
-    with catching() as signals:
+    with is_hinted("the same command goes on where it was"), catching() as signals:
         try:
             return obtain(text, locked=lock, report=console.note, progress=progress, check=signals.check, mend=mend)
         finally:

@@ -3,7 +3,7 @@
 import os
 
 from mlcube.errors import UsageError
-from mlcube.trust.key_files import PASSWORD
+from mlcube.withheld import PASSWORD
 
 __all__ = ["asked"]
 

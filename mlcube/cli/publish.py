@@ -1,6 +1,7 @@
 """`cube publish`: a cube in a registry, with its image beside it, under a tag that is put last."""
 
 import os
+import shlex
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
@@ -8,8 +9,9 @@ from mlcube.artifact import PUBLICATION, SBOM, PublishedImage
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
 from mlcube.cli.declared import argument, option
+from mlcube.cli.interruption import is_hinted
 from mlcube.cli.meter import Meter
-from mlcube.cli.naming import cube_of, read_named
+from mlcube.cli.naming import cube_of
 from mlcube.cli.publish_report import note_version, show_plan, show_result
 from mlcube.cube import Cube
 from mlcube.errors import PreparationFailed, Unreachable, UsageError
@@ -30,6 +32,7 @@ from mlcube.publishing import (
     send,
 )
 from mlcube.publishing.accompanying import bill_of_materials, record
+from mlcube.publishing.destination import split
 from mlcube.publishing.source import public_address
 from mlcube.reading import read_layers
 from mlcube.registry import Registry
@@ -66,17 +69,22 @@ def command(
     """Check a cube strictly and put it into a registry: unchanged files are never sent again, the tag is put last."""
     from mlcube.signals import catching
 
+    if cube.startswith("oci://") and "://" not in destination:
+        hint = f"cube publish {shlex.quote(destination)} {cube}"
+        raise UsageError(f"`{destination}` is no place to publish to, and `{cube}` is one", hint=hint)
     place = Destination.parse(destination)
+    if split(destination)[1] is None:
+        console.note(f"no tag is given, so that it is `{place.tag}`: {place}")
     if sign != (key is not None):
         raise UsageError("`--sign` and `--key` belong together", hint="--sign --key FILE")
     if offline() and not dry_run:
         raise Unreachable(f"nothing can be published to `{place}` without a network", hint="unset CUBE_OFFLINE")
     named = cube_of(cube, told=False)
-    found, warnings = read_named(named, strict=True)
+    found, warnings = named.read(strict=True)
     console.warnings(warnings)
     note_version(place, found)
     signed = _signing(None if dry_run else key)  # before signals are caught, which a prompt must not outlive
-    with catching() as signals:
+    with is_hinted("the same command sends only what is still missing"), catching() as signals:
         asked = _Asked(place, found, named.obtained, _name(found, place), signals.check, signed)
         content = _content(asked, inputs=with_inputs, compress=compress)
         source = _source(asked, content)
@@ -149,7 +157,14 @@ def _name(cube: Cube, place: Destination) -> str:
 
 def _content(asked: _Asked, *, inputs: bool, compress: bool) -> Content:
     with Meter("read", 0) as meter:
-        return read_content(asked.cube, inputs=inputs, compress=compress, check=asked.check, progress=meter.advance)
+        return read_content(
+            asked.cube,
+            inputs=inputs,
+            compress=compress,
+            check=asked.check,
+            progress=meter.advance,
+            report=console.note,
+        )
 
 
 def _source(asked: _Asked, content: Content) -> Source:

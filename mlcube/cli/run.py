@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlcube.binding import bind, check_arguments
+from mlcube.binding import check_arguments
 from mlcube.cli import console
 from mlcube.cli.arguments import (
     Json,
@@ -23,23 +23,21 @@ from mlcube.cli.arguments import (
     chosen_tasks,
     overrides,
     parameters,
-    secrets,
+    seconds,
 )
-from mlcube.cli.bundle_running import provided
+from mlcube.cli.bundle_running import keeping, provided
 from mlcube.cli.conditions import check_available, check_data, check_image
 from mlcube.cli.declared import option
 from mlcube.cli.dry_run import print_plans
 from mlcube.cli.leaving import can_be_left, leavable
-from mlcube.cli.naming import cube_of, read_named, split_words
+from mlcube.cli.naming import cube_of, split_words
+from mlcube.cli.request import Request, attempts_of, secrets_of
 from mlcube.cli.settling import settle_killed
-from mlcube.cli.trusting import check_allowed, check_covered
-from mlcube.cube import Cube
-from mlcube.errors import CubeError, MissingInput, Problem, UsageError, escaped
+from mlcube.errors import CubeError, UsageError, escaped
 from mlcube.invocation import Invocation
 from mlcube.needs import Needs
-from mlcube.platforms import Choice, choose
-from mlcube.record import Attempt, Record, RunDirectory, new_id
-from mlcube.settings import read_settings
+from mlcube.platforms import Choice
+from mlcube.record import Attempt, Record, RunDirectory
 
 EXAMPLE = """\b
 Examples:
@@ -48,8 +46,6 @@ Examples:
   cube run --task train --dry-run > train.sh
   cube run oci://registry.example.org/digits:1.2 --task train
 """
-
-_MOST_RETRIES = 1000
 
 Gpus = Annotated[str | None, option("--gpus", metavar="GPUS", help="how many, `all`, or device=0,1")]
 Memory = Annotated[str | None, option("--memory", metavar="SIZE", help="limit, as 8GiB")]
@@ -102,9 +98,7 @@ def command(
     named, platform = provided(named, platform, rehearsal=dry_run)
     workspace = named.workspace
     of_cube, of_runner = overrides(override, platform)
-    check_allowed(named, of_cube)
-    cube, warnings = read_named(named, of_cube, trust=trust)
-    check_covered(named, cube)
+    cube, warnings, _ = named.admitted(of_cube, trust=trust)
     console.warnings(warnings)
     names = chosen_tasks(task, tuple(cube.tasks), cube.name)
     arguments = parameters(words, tuple(cube.tasks))
@@ -131,77 +125,27 @@ def command(
         options=of_runner,
     )
     invocations = request.invocations(dry_run)
-    wait_seconds, attempts = _seconds(wait), _attempts(retries, detach)
+    wait_seconds, attempts = seconds("--wait", wait), attempts_of(retries, detach)
     console.warnings(tuple(dict.fromkeys(warning for each in invocations for warning in each.warnings)))
     if dry_run:
-        return print_plans(cube, invocations, request.choice(*invocations, rehearsal=True), as_json, secret)
-    values = _secrets(request, invocations, secret)
+        choice = request.choice(*invocations, rehearsal=True)
+        named.check_made(invocations[0], choice)
+        return print_plans(cube, invocations, choice, as_json, secret)
+    values = secrets_of(request, invocations, secret)
     choice = request.choice(*invocations)
+    named.check_made(invocations[0], choice)
     check_available(choice, invocations[0])
     check_image(named, choice, invocations[0])
     if detach:
-        return _detach(request, invocations, choice, values, wait_seconds, as_json)
+        return _detach(request, invocations, choice, values, wait_seconds, as_json, keeping(named))
     if can_be_left():
-        return leavable(
-            lambda begun: _run(request, invocations[0], choice, values, wait_seconds, attempts, as_json, begun)
-        )
+
+        def perform(begun: Callable[[str], None]) -> int:
+            with keeping(named):
+                return _run(request, invocations[0], choice, values, wait_seconds, attempts, as_json, begun)
+
+        return leavable(perform)
     return _run(request, invocations[0], choice, values, wait_seconds, attempts, as_json)
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line asks for."""
-
-    cube: Cube
-    tasks: tuple[str, ...]
-    arguments: Mapping[str, str]
-    workspace: str | None
-    needs: Needs
-    platform: str | None
-    options: Mapping[str, Any]
-
-    def invocation(self, task: str, before: Sequence[Invocation] = ()) -> Invocation:
-        """One task, bound to what the workspace holds now, or will hold after the tasks before it."""
-        run_id = new_id()
-        return bind(
-            self.cube,
-            task,
-            arguments=self.arguments,
-            workspace=self.workspace,
-            needs=self.needs,
-            run_id=run_id,
-            scratch=f"{RunDirectory(run_id).path}/scratch",
-            produced={output.path: output.type for each in before for output in each.outputs},
-        )
-
-    def invocations(self, rehearsal: bool) -> tuple[Invocation, ...]:
-        """The tasks, bound before anything starts.
-
-        What a task will write into a directory is not known before: a task that needs a part of it waits for its turn.
-        """
-        bound: list[Invocation] = []
-        for task in self.tasks:
-            try:
-                bound.append(self.invocation(task, bound))
-            except MissingInput:  # noqa: PERF203 - each task in turn
-                if rehearsal or not any(output.type == "directory" for each in bound for output in each.outputs):
-                    raise
-        return tuple(bound)
-
-    def choice(self, *invocations: Invocation, rehearsal: bool = False) -> Choice:
-        """The platform that carries them."""
-        from mlcube.host import gather
-
-        settings = read_settings()
-        console.warnings(settings.warnings)
-        ask = partial(gather, remember=not rehearsal)
-        choice = choose(self.platform, settings, invocations, ask, self.options, rehearsal=rehearsal)
-        if choice.unusable:
-            console.warnings(
-                tuple(msgspec.structs.replace(each, severity="warning") for each in choice.unusable.problems)
-            )
-        if choice.reason:
-            console.note(f"chose platform {choice.platform.name}: {choice.reason}")
-        return choice
 
 
 def _run(
@@ -271,6 +215,7 @@ def _detach(
     values: Mapping[str, str],
     wait_seconds: float | None,
     as_json: bool,
+    kept: AbstractContextManager[None],
 ) -> int:
     """Leave the run to a process in the background."""
     from mlcube.cli.attending import in_background
@@ -282,33 +227,35 @@ def _detach(
         )
     (invocation,) = invocations
     run = RunDirectory(invocation.run_id)
-    settle_killed()
 
     def perform(left: Callable[[], None]) -> int:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         wanted = {secret.name: values[secret.name] for secret in invocation.secrets if secret.name in values}
-        record = run_task(
-            invocation,
-            choice.platform,
-            request.cube,
-            secrets=wanted,
-            wait_seconds=wait_seconds,
-            stdout=nowhere,
-            stderr=nowhere,
-            report=console.note,
-            left=left,
-        )
+        with kept:
+            record = run_task(
+                invocation,
+                choice.platform,
+                request.cube,
+                secrets=wanted,
+                wait_seconds=wait_seconds,
+                stdout=nowhere,
+                stderr=nowhere,
+                report=console.note,
+                left=left,
+                facts=choice.host,
+            )
         return record.exit_status or 0
 
+    def begun() -> None:
+        ways = f"cube logs -f {run.id}, cube wait {run.id}, cube cancel {run.id}"
+        console.note(f"it goes on without this terminal: {ways}")
+        if as_json:
+            console.document({"run": run.id})
+        else:
+            console.result(run.id)
+
     console.note(f"running task {invocation.task} on {choice.platform.name}")
-    if status := in_background(run, perform):
-        return status
-    console.note(f"it goes on without this terminal: cube logs -f {run.id}, cube wait {run.id}, cube cancel {run.id}")
-    if as_json:
-        console.document({"run": run.id})
-    else:
-        console.result(run.id)
-    return 0
+    return in_background(run, perform, begun)
 
 
 def _summarize(record: Record, invocation: Invocation) -> int:
@@ -325,45 +272,3 @@ def _summarize(record: Record, invocation: Invocation) -> int:
     for output in invocation.outputs:
         console.note(escaped(f"  {output.name}: {output.path}", lines=False))
     return 0
-
-
-def _secrets(request: Request, invocations: Sequence[Invocation], files: list[str] | None) -> dict[str, str]:
-    wanted: dict[str, bool] = {}
-    asked = [secret for task in request.tasks for secret in request.cube.tasks[task].secrets]
-    asked += (secret for invocation in invocations for secret in invocation.secrets)
-    for secret in asked:
-        wanted[secret.name] = secret.optional and wanted.get(secret.name, True)
-    open_names = {secret.name for secret in asked if secret.from_environment}
-    withheld = [name for name in wanted if name not in open_names]
-    values = secrets(tuple(wanted.items()), files, withheld)
-    for name in withheld:
-        if name in os.environ and name not in values:
-            message = f"the cube's engine arguments ask for your variable `{name}`; it is left out"
-            hint = f"--secret {name}=FILE gives it a value, --trust lets the cube have yours"
-            console.warnings((Problem(message=message, hint=hint, severity="warning"),))
-    if values:
-        console.note(f"secrets passed to the task: {', '.join(values)}")
-    return values
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    from mlcube.amounts import duration
-
-    try:
-        return duration(text)
-    except ValueError as error:
-        raise UsageError(f"`--wait` takes {error}") from None
-
-
-def _attempts(retries: str | None, detach: bool) -> int:
-    """How often a task may be started: once, and as often again as `--retries` says."""
-    if retries is None:
-        return 1
-    if not retries.isdecimal() or int(retries) > _MOST_RETRIES:
-        raise UsageError(f"`--retries` takes a number from 0 to {_MOST_RETRIES}, not `{retries}`", hint="--retries 2")
-    if detach and int(retries):
-        hint = "leave out `--detach` and press Ctrl-\\ once it runs, or: nohup cube run ... &"
-        raise UsageError("`--retries` needs somebody who sees to the run, and `--detach` leaves it", hint=hint)
-    return 1 + int(retries)

@@ -11,8 +11,9 @@ from mlcube.errors import UsageError
 from mlcube.reading import read_layers
 
 EXAMPLE = """\b
-Example:
-  cube show-config --mlcube examples/hello_world -P docker.image=mine:2 --resolve
+Examples:
+  cube show-config --mlcube examples/hello_world --resolve
+  cube show-config -P docker.image=mine:2
 """
 
 Resolve = Annotated[bool, typer.Option("--resolve", help="replace `${...}` by what it refers to")]

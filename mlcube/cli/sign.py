@@ -1,5 +1,6 @@
 """`cube sign`: a signature for what is published already."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,7 @@ from mlcube.cli import console
 from mlcube.cli.arguments import Json
 from mlcube.cli.declared import argument, option
 from mlcube.cli.passphrase import asked
-from mlcube.errors import UsageError
+from mlcube.errors import CubeError, MissingInput, UsageError
 from mlcube.oci import Descriptor
 from mlcube.references import Reference, parse
 from mlcube.registry import Registry, Repository, suggesting
@@ -69,7 +70,13 @@ def _bundle(path: str, key: PrivateKey, as_json: bool) -> int:
 
 def key_of(path: str) -> PrivateKey:
     """The private key in a file, with its passphrase."""
-    return read_private(path, lambda: asked(path))
+    try:
+        return read_private(path, lambda: asked(path))
+    except CubeError as error:
+        beside = f"{path.removesuffix('.pub')}.key"
+        if beside == path or not os.path.isfile(beside):
+            raise
+        raise type(error)(str(error.args[0]), hint=f"did you mean `--key {beside}`?") from None
 
 
 def signing(key: PrivateKey) -> Callable[[Registry, Descriptor], None]:
@@ -90,7 +97,11 @@ def in_registry(reference: Reference) -> "tuple[Reference, Found | None]":
     if reference.kind == "zoo":
         from mlcube.zoo import find
 
-        found = find(reference.name or "", reference.version, report=console.note)
+        try:
+            found = find(reference.name or "", reference.version, report=console.note)
+        except MissingInput as error:
+            what = f"there is no bundle or other file `{reference.text}`"
+            raise MissingInput(f"{what}, and {error.args[0]}", hint=error.hint) from None
         return parse(found.reference), found
     raise UsageError(
         f"`{reference.text}` is {reference.described}, and only bundles and what lies in a registry carry signatures",

@@ -1,18 +1,28 @@
 """`cube verify`: who signed a cube, and whether the policy of this machine lets it run."""
 
 import os
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 from mlcube.cli import console
 from mlcube.cli.arguments import Json
 from mlcube.cli.declared import argument, option
-from mlcube.errors import UsageError
+from mlcube.cli.sign import in_registry
+from mlcube.errors import CubeError, MissingInput, Untrusted, UsageError
+from mlcube.obtaining.admitting import subject_of_address, subjects_of_path
+from mlcube.oci import Descriptor
 from mlcube.references import Reference, parse
+from mlcube.registry import Registry, Repository, suggesting
 from mlcube.source import read_text
 from mlcube.trust import policy_path
 from mlcube.trust.keys import read_public
 from mlcube.trust.policy import Admission, Subject, admit
 from mlcube.trust.policy_file import Policy, as_data, read_policy
+from mlcube.trust.registries import published
+
+if TYPE_CHECKING:
+    from mlcube.zoo import Found
 
 EXAMPLE = """\b
 Examples:
@@ -39,9 +49,7 @@ def command(reference: ReferenceArgument = None, key: Keys = None, as_json: Json
     keys = {path: read_public(read_text(path, path), f"`{path}`") for path in key or ()}
     policy = Policy(file="--key", default="signed", keys=keys) if keys else read_policy()
     if policy.file is None:
-        raise UsageError(
-            f"there is no policy at {policy_path()}, and so no key to verify with", hint="cube verify REF --key lab.pub"
-        )
+        raise _without_key(found)
     return _verify(found, policy, bool(keys), as_json)
 
 
@@ -52,10 +60,13 @@ def _verify(reference: Reference, policy: Policy, by_key: bool, as_json: bool) -
         subject, admission = _bundled(reference, policy)
     else:
         if by_key:
-            raise UsageError(f"`{reference.text}` is {reference.described}, which carries no signatures")
-        name = os.path.realpath(reference.path or ".") if reference.kind == "path" else str(reference.url)
-        subject = Subject(kind=reference.kind, name=name)
-        admission = admit(subject, policy=policy)
+            raise _no_signatures(reference)
+        if reference.kind == "path":
+            subjects = subjects_of_path(reference.path or ".")
+        else:
+            subjects = (subject_of_address(reference.kind, reference.url or ""),)
+        for subject in subjects:
+            admission = admit(subject, policy=policy)
     if as_json:
         told = {"subject": str(subject), "digest": subject.digest, "signed": admission.signed, "key": admission.key}
         console.document({**told, "whole": admission.whole, "policy": None if by_key else policy.file})
@@ -67,17 +78,60 @@ def _verify(reference: Reference, policy: Policy, by_key: bool, as_json: bool) -
     return 0
 
 
-def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
-    from mlcube.cli.sign import in_registry
-    from mlcube.registry import Registry, Repository, suggesting
-    from mlcube.trust.registries import published
+def _without_key(reference: Reference) -> CubeError:
+    """What can be said where neither the user nor a policy names a key: whether the cube is there, and signed at all.
 
+    Raises what is wrong with the cube itself.
+    """
+    if reference.kind in ("oci", "zoo"):
+        with _manifest(reference) as (registry, descriptor, _):
+            subject = f"{registry.repository}@{descriptor.digest}"
+            signatures = len(published(registry, descriptor.digest))
+    elif reference.kind == "bundle":
+        from mlcube.bundling.reading import Bundle
+        from mlcube.bundling.signatures import signatures_beside, signatures_in
+        from mlcube.bundling.verifying import verify
+
+        subject = reference.path or ""
+        verify(subject)
+        with Bundle(subject) as bundle:
+            signatures = len(signatures_beside(bundle)) + len(signatures_in(bundle))
+    else:
+        if reference.kind == "path" and not os.path.exists(os.path.expanduser(reference.path or ".")):
+            return MissingInput(
+                f"there is nothing at `{reference.text}`, which is understood as a path", hint=_REGISTRY
+            )
+        return _no_signatures(reference)
+    if not signatures:
+        return Untrusted(f"`{subject}` has no signature", hint=f"cube sign {reference.text} --key FILE adds one")
+    count = f"{signatures} signature{'' if signatures == 1 else 's'}"
+    return UsageError(
+        f"`{subject}` has {count}, and nothing says whose key is trusted: no `--key`, and no policy at {policy_path()}",
+        hint=f"cube verify {reference.text} --key lab.pub",
+    )
+
+
+def _no_signatures(reference: Reference) -> UsageError:
+    return UsageError(f"`{reference.text}` is {reference.described}, which carries no signatures", hint=_REGISTRY)
+
+
+_REGISTRY = "a cube in a registry is named oci://HOST/NAME:TAG"
+
+
+@contextmanager
+def _manifest(reference: Reference) -> "Iterator[tuple[Registry, Descriptor, Found | None]]":
+    """The registry in which a cube lies, its manifest there, and what a zoo said of it."""
     there, found = in_registry(reference)
-    where = Repository.parse(there.repository or "")
-    with Registry(where, report=console.note) as registry:
+    with Registry(Repository.parse(there.repository or ""), report=console.note) as registry:
         wanted = there.digest or there.tag or "latest"
         with suggesting(registry, wanted):
             descriptor, _ = registry.manifest(wanted)
+        yield registry, descriptor, found
+
+
+def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
+    with _manifest(reference) as (registry, descriptor, found):
+        where = registry.repository
         subject = Subject(
             kind=reference.kind,
             name=found.name if found else where.name,

@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
+from mlcube.awaiting import until_over
 from mlcube.cli import console
-from mlcube.cli.arguments import Json, secrets
-from mlcube.cli.attending import attend, until_over
-from mlcube.errors import CubeError, UsageError
+from mlcube.cli.arguments import Json, seconds, secrets
+from mlcube.cli.attending import attend
+from mlcube.errors import CubeError
 from mlcube.record import Record, RunDirectory, find_id
 
 EXAMPLE = """\b
@@ -27,7 +28,7 @@ Limit = Annotated[str | None, typer.Option("--timeout", metavar="TIME", help="ho
 def command(run_id: Id = "last", timeout: Limit = None, secret: Secret = None, as_json: Json = False) -> int:
     """Wait until a run is over; the exit status is the run's. One whose `cube` was killed is brought to its end."""
     run = RunDirectory(find_id(run_id))
-    limit = seconds(timeout)
+    limit = seconds("--timeout", timeout)
     try:
         found = waited(run, limit, secret)
     except KeyboardInterrupt:
@@ -42,7 +43,7 @@ def waited(run: RunDirectory, limit: float | None, secret: list[str] | None) -> 
     """The record of a run that is over."""
     while True:
         attend(run, lambda names: secrets([(name, False) for name in names], secret))
-        found = until_over(run, timeout_seconds=limit, what=f"the end of run {run.id}")
+        found = until_over(run, timeout_seconds=limit, what=f"the end of run {run.id}", waiting=console.note)
         if found.finished:
             return found
 
@@ -58,15 +59,3 @@ def ending(found: Record) -> int:
     for output in found.outputs:
         console.note(f"  {output.name}: {output.path}")
     return 0
-
-
-def seconds(text: str | None) -> float | None:
-    """What `--timeout` says. Raises UsageError."""
-    from mlcube.amounts import duration
-
-    if text is None:
-        return None
-    try:
-        return duration(text)
-    except ValueError as error:
-        raise UsageError(f"`--timeout` takes {error}") from None

@@ -175,7 +175,7 @@ def _outputs(foreign: Foreign, result: Draft) -> tuple[dict[str, Any], list[str]
     return outputs, ends
 
 
-def _path(template: str, keys: Mapping[str, Mapping[str, Any]], stripped: "tuple[str, ...] | list[str]") -> str:
+def _path(template: str, keys: Mapping[str, Mapping[str, Any]], stripped: object) -> str:
     """A path of a template in quotes, its keys read from the variables: the names of files, without their folders."""
     parts: list[str] = []
     for piece in re.split(f"({_KEY})", template.rstrip("/")):
@@ -184,7 +184,7 @@ def _path(template: str, keys: Mapping[str, Mapping[str, Any]], stripped: "tuple
             value = f"${{{name}}}"
             if keys[piece].get("type") == "File":
                 value = f'$(basename "${{{name}}}")'
-            for extension in stripped:
+            for extension in stripped if isinstance(stripped, list) else ():
                 value = f'$(printf "%s" "{value}" | sed "s/{re.escape(str(extension))}$//")'
             parts.append(f'"{value}"')
         elif piece:

@@ -40,7 +40,7 @@ def draft(foreign: Foreign) -> Draft:
         )
     requirements = _requirements(foreign, result, build)
     version = range_of(result, build.get("python_version"))
-    system, commands = build.get("system_packages") or [], list(_commands(build))
+    system, commands = _list(foreign, build, "system_packages"), list(_commands(foreign, build))
     result.files = {f"{_FOLDER}/{name}": _adapter(name) for name in ("run.py", "cog.py")}
     if system or commands:
         plain = version.removeprefix("==").removesuffix(".*")
@@ -63,8 +63,15 @@ def _requirements(foreign: Foreign, result: Draft, build: dict[str, Any]) -> lis
     return listed(foreign, result, build.get("python_packages") or ())
 
 
-def _commands(build: dict[str, Any]) -> Iterator[str]:
-    for each in (*(build.get("pre_install") or ()), *(build.get("run") or ())):
+def _list(foreign: Foreign, build: dict[str, Any], key: str) -> list[Any]:
+    found = build.get(key) or []
+    if not isinstance(found, list):
+        raise invalid(foreign, f"`build.{key}` must be a list", "build", key)
+    return found
+
+
+def _commands(foreign: Foreign, build: dict[str, Any]) -> Iterator[str]:
+    for each in (*_list(foreign, build, "pre_install"), *_list(foreign, build, "run")):
         yield str(each.get("command", "")) if isinstance(each, dict) else str(each)
 
 
@@ -118,6 +125,8 @@ def _function(text: str, file: str, name: str, task: str) -> ast.FunctionDef | a
         module = ast.parse(text)
     except SyntaxError as error:
         raise CubeError(f"`{file}` is no Python: line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise CubeError(f"`{file}` is no Python, or nested more deeply than any is") from None
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     for node in module.body:
         if isinstance(node, functions) and node.name == name:
@@ -130,7 +139,7 @@ def _function(text: str, file: str, name: str, task: str) -> ast.FunctionDef | a
 
 
 def _parameter(result: Draft, argument: ast.arg, default: ast.expr | None) -> dict[str, Any]:
-    said = ast.unparse(argument.annotation) if argument.annotation else "str"
+    said = _written(argument.annotation) if argument.annotation else "str"
     kind, optional = _type(said)
     parameter: dict[str, Any] = {"type": _TYPES.get(kind, "string")}
     if kind == "list":
@@ -145,8 +154,8 @@ def _parameter(result: Draft, argument: ast.arg, default: ast.expr | None) -> di
     for theirs, value in _said(default).items():
         try:
             meant = ast.literal_eval(value)
-        except ValueError:
-            result.note(f"`{theirs}` of `{argument.arg}` is computed: `{ast.unparse(value)}`; say it in the cube file")
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            result.note(f"`{theirs}` of `{argument.arg}` is computed: `{_written(value)}`; say it in the cube file")
             continue
         if theirs == "default":
             optional = optional or meant is None
@@ -160,9 +169,16 @@ def _parameter(result: Draft, argument: ast.arg, default: ast.expr | None) -> di
     return {key: value for key, value in parameter.items() if value is not None}
 
 
+def _written(expression: ast.expr) -> str:
+    try:
+        return ast.unparse(expression)
+    except RecursionError:  # which newer interpreters find while they parse
+        raise CubeError(f"line {expression.lineno} of the predictor is nested more deeply than any is") from None
+
+
 def _said(default: ast.expr | None) -> dict[str, ast.expr]:
     """What `Input(...)` says, or the default alone."""
-    if not isinstance(default, ast.Call) or ast.unparse(default.func).rpartition(".")[2] != "Input":
+    if not isinstance(default, ast.Call) or _written(default.func).rpartition(".")[2] != "Input":
         return {} if default is None else {"default": default}
     known = {"default": default.args[0]} if default.args else {}
     return known | {each.arg: each.value for each in default.keywords if each.arg}

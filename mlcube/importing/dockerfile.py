@@ -75,7 +75,7 @@ def _words(written: str) -> list[str] | str:
     if written.startswith("["):
         try:
             found = json.loads(written)
-        except ValueError:
+        except (ValueError, RecursionError):
             return written
         if isinstance(found, list) and all(isinstance(each, str) for each in found):
             return found
@@ -88,7 +88,7 @@ def _volumes(result: Draft, stage: list[tuple[str, str]]) -> dict[str, Any]:
         if name != "VOLUME":
             continue
         found = _words(rest)
-        for place in found if isinstance(found, list) else shlex.split(found):
+        for place in found if isinstance(found, list) else _split(found):
             if place.startswith("/") and len(place) > 1:
                 label = word(place.strip("/").replace("/", "_"))
                 inputs[label] = {"type": "directory", "default": f"{label}/", "mount": place, "opts": "rw"}
@@ -96,6 +96,13 @@ def _volumes(result: Draft, stage: list[tuple[str, str]]) -> dict[str, Any]:
                     f"the volume `{place}` is an input that may be written: make it an output if the task writes it"
                 )
     return inputs
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quotation without an end
+        return []
 
 
 def _labels(stage: list[tuple[str, str]]) -> dict[str, str]:

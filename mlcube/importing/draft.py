@@ -30,10 +30,13 @@ class Foreign(msgspec.Struct, frozen=True, kw_only=True):
     def beside(self, name: str) -> str | None:
         """The text of another file of that folder, or of one below it; None where there is none.
 
-        Raises CubeError for a name that leads out of the folder.
+        Raises CubeError for a name that leads out of the folder, also by way of a link: its text would be published.
         """
-        path = os.path.normpath(os.path.join(self.folder, name))
-        if os.path.relpath(path, self.folder).split(os.sep)[0] == os.pardir:
+        if "\0" in name:
+            return None
+        folder = os.path.realpath(self.folder)
+        path = os.path.realpath(os.path.join(self.folder, name))
+        if os.path.relpath(path, folder).split(os.sep)[0] == os.pardir:
             raise CubeError(f"`{name}` lies outside `{self.folder}`, which becomes the cube", hint="move it into it")
         return read_text(path, name) if os.path.isfile(path) else None
 

@@ -1,7 +1,7 @@
 """What other tools say of a Python environment, as the `python:` section of a cube."""
 
+import os.path
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from mlcube.errors import CubeError
@@ -26,16 +26,22 @@ def range_of(draft: Draft, written: object) -> str:
     return wanted
 
 
-def listed(foreign: Foreign, draft: Draft, lines: Iterable[object]) -> list[str]:
-    """Requirements one by one: files that they name are read, options of pip are noted and left out."""
+def listed(foreign: Foreign, draft: Draft, lines: object, read: set[str] | None = None) -> list[str]:
+    """Requirements one by one: files that they name are read, each once; options of pip are noted and left out."""
     found: list[str] = []
+    read = set() if read is None else read
+    if not isinstance(lines, list | tuple):
+        raise invalid(foreign, "the requirements must be a list of texts", hint='["numpy==2.1.0", "pillow"]')
     for line in lines:
         text = re.sub(r"(^|\s)#.*", "", str(line)).strip()
         if file := re.fullmatch(r"(?:-r|--requirement)[\s=]*(\S+)", text):
+            if os.path.normpath(file[1]) in read:
+                continue
+            read.add(os.path.normpath(file[1]))
             inner = foreign.beside(file[1])
             if inner is None:
                 raise CubeError(f"there is no file `{file[1]}` in `{foreign.folder}`", hint="it names the requirements")
-            found += listed(foreign, draft, inner.splitlines())
+            found += listed(foreign, draft, inner.splitlines(), read)
         elif text.startswith("-"):
             draft.note(f"the option `{text}` of pip was left out")
         elif text:
@@ -48,9 +54,13 @@ def conda(foreign: Foreign, draft: Draft, data: Any, name: str) -> tuple[str, li
     if not isinstance(data, dict):
         raise invalid(foreign, f"`{name}` is no conda environment")
     version, lines = ">=3.10", list[object]()
-    for package in data.get("dependencies") or ():
+    packages = data.get("dependencies") or ()
+    if not isinstance(packages, list | tuple):
+        raise invalid(foreign, f"the `dependencies` of `{name}` must be a list")
+    for package in packages:
         if isinstance(package, dict):
-            lines += package.get("pip") or ()
+            pip = package.get("pip")
+            lines += pip if isinstance(pip, list) else ()
             continue
         label, _, rest = re.sub(r"\s", "", str(package)).rpartition("::")[2].partition("=")
         label, comparison = re.match(r"([^<>!~]*)(.*)", label).groups()  # type: ignore[union-attr]

@@ -25,12 +25,17 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     """Called often, and may raise."""
     mend: bool = False
     """Whether a kept cube that was damaged is brought anew; else that is an error."""
+    most_bytes: int = 64 << 30
+    """What is taken, packed or unpacked, of who does not say before how much it will be."""
+    most_members: int = 1_000_000
+    """The same for files and folders."""
 
     def kept(self, digest: str, *, told: bool = True) -> Kept | None:
-        """The cube, if it is kept here and whole. Raises Damaged where it is not to be mended.
+        """The cube, if it is kept here and whole; it is not pruned until this process ends.
 
-        `told`: say that it is brought anew; not where that was said before.
+        Raises Damaged where it is not to be mended. `told`: say that it is brought anew, unless that was said before.
         """
+        self.store.need(digest)
         try:
             return self.store.cube(digest)
         except Damaged as error:

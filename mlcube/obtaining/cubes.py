@@ -8,7 +8,7 @@ import msgspec
 
 from mlcube import references
 from mlcube.artifact import CubeConfig
-from mlcube.errors import MissingInput
+from mlcube.errors import MissingInput, closest
 from mlcube.references import Reference
 
 if TYPE_CHECKING:
@@ -127,10 +127,22 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
     try:
         found = find(name, reference.version, report=asking.report)
     except MissingInput as error:
-        raise MissingInput(f"there is no cube at `{reference.text}`, and {error.args[0]}", hint=error.hint) from None
+        hint = error.hint or ""
+        if not hint.startswith("did") and (near := _near(reference.text)):
+            hint = f"did you mean `{near}`?"
+        raise MissingInput(f"there is no cube at `{reference.text}`, and {error.args[0]}", hint=hint or None) from None
     there = references.parse(found.reference)
     obtained = _published(there, asking, digest, name=found.name, zoo=found.zoo)
     return msgspec.structs.replace(obtained, reference=reference, zoo=found.zoo)
+
+
+def _near(text: str) -> str | None:
+    """A cube or a bundle in the current folder that has nearly that name."""
+    try:
+        names = os.listdir(".")
+    except OSError:
+        return None
+    return closest(text, [each for each in names if each.endswith(".cube") or os.path.isfile(f"{each}/mlcube.yaml")])
 
 
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:

@@ -2,13 +2,15 @@
 
 import math
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, PACK, read_config
-from mlcube.errors import MissingInput, Unreachable, UsageError
+from mlcube.errors import CubeError, Unreachable, UsageError
 from mlcube.known_digests import KnownDigests
 from mlcube.obtaining.admitting import admit_published
 from mlcube.obtaining.asking import Asking, Progress
@@ -27,7 +29,8 @@ __all__ = ["Asking", "from_registry"]
 
 _AT_ONCE_BYTES = 4 << 20
 """Packs up to this size are unpacked from memory."""
-_LARGE, _SMALL = 4, 2
+_TURN_SECONDS = 0.0005
+_LARGE, _SMALL = 4, 1
 """How many transfers at once: of large files, and besides of packs, whose unpacking then goes along."""
 
 
@@ -77,33 +80,77 @@ def _resolved(registry: Registry, tag: str) -> str:
 
 def _brought(registry: Registry, reference: Reference, digest: str, asking: Asking) -> Kept:
     store = asking.store
-    _, content = registry.manifest(digest)
+    with suggesting(registry, digest):
+        _, content = registry.manifest(digest)
     manifest = read_manifest(content, digest)
     if manifest.artifact_type != ARTIFACT:
         raise UsageError(
             f"`{reference.canonical}` is no cube, but {_called(manifest)}",
             hint="`cube publish` makes cubes of folders; an image is named in a cube's file",
         )
-    with store.using((digest, manifest.config.digest, *(each.digest for each in manifest.layers))):
-        with store.lock(digest):
-            # Whoever had the lock before may have brought it.
-            if (kept := asking.kept(digest, told=False)) is not None:
-                return kept
-            store.add(content)
-            if not store.has(manifest.config.digest):
-                store.add(registry.blob(manifest.config))
-            read_config(store.read(manifest.config.digest))
-            total = Progress(sum(each.size for each in manifest.layers), asking.progress)
-            with KnownDigests() as known:
-                bring = _Bringing(registry, asking, total, known)
-                with store.build(digest, manifest, reference.canonical) as building:
-                    jobs = [partial(bring, layer, building) for layer in _in_order(manifest)]
+    needed = (digest, manifest.config.digest, *(each.digest for each in manifest.layers))
+    with store.using(needed), store.lock(digest):
+        # Whoever had the lock before may have brought it.
+        if (kept := asking.kept(digest, told=False)) is not None:
+            return kept
+        store.add(content)
+        if not store.has(manifest.config.digest):
+            store.add(registry.blob(manifest.config))
+        config = read_config(store.read(manifest.config.digest))
+        _check_room(store, manifest)
+        total = Progress(sum(each.size for each in manifest.layers), asking.progress)
+        with KnownDigests() as known:
+            bring = _Bringing(registry, asking, total, known)
+            with store.build(digest, manifest, reference.canonical) as building:
+                jobs = [partial(bring, layer, building) for layer in _in_order(manifest)]
+                with _short_turns:
                     in_parallel(jobs, workers=_LARGE + _SMALL, check=asking.check)
-                _note(manifest, store, known)
-        kept = store.cube(digest)
-    if kept is None:
-        raise MissingInput(f"the cube `{digest}` was removed while it was brought", hint="once more")
-    return kept
+            _note(manifest, store, known)
+    return Kept(digest=digest, root=store.folder(digest).root, manifest=manifest, config=config)
+
+
+class _ShortTurns:
+    """A thread that unpacks lets those in sooner that wait for nothing but to take the next piece.
+
+    It is the whole process's: the first that enters changes it, the last that leaves changes it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users, self._before = 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(_TURN_SECONDS)
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                sys.setswitchinterval(self._before)
+
+
+_short_turns = _ShortTurns()
+
+
+def _check_room(store: Store, manifest: Manifest) -> None:
+    """What says of itself that it is larger than the disk is not even begun."""
+    from mlcube.workspace import free_bytes
+
+    missing = 0
+    for each in manifest.layers:
+        if not store.has(each.digest):
+            with suppress(OSError):
+                missing -= os.path.getsize(f"{store.blob_path(each.digest)}.part")  # from where it is continued
+            missing += each.size
+    if missing > (free := free_bytes(store.path)):
+        raise CubeError(
+            f"the cube needs {missing:,} bytes more than are kept, and {free:,} are free at `{store.path}`",
+            hint="cube cache prune, or another disk: CUBE_CACHE_DIR",
+        )
 
 
 def _note(manifest: Manifest, store: Store, known: KnownDigests) -> None:

@@ -3,29 +3,25 @@
 import os
 import re
 import tempfile
+from functools import partial
 
-from mlcube import directories
-from mlcube.errors import CubeError, Denied, EngineUnavailable, MissingInput, Unreachable, UsageError
+from mlcube import directories, files
+from mlcube.errors import CubeError, MissingInput, Unreachable, UsageError
 from mlcube.obtaining.admitting import admit_address
 from mlcube.obtaining.asking import Asking
+from mlcube.obtaining.git import ask_git, unpack_commit
 from mlcube.offline import offline
+from mlcube.patience import ANSWER, answer_seconds
 from mlcube.references import Reference
 from mlcube.store.kept import About
-from mlcube.unpacking import remove, unpack_tar
+from mlcube.unpacking import remove
 
 __all__ = ["from_git"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_SECONDS = 24 * 3600.0
-_MOST_BYTES = 64 << 30
-_MOST_MEMBERS = 1_000_000
-_PROTECTED = (
-    *("-c", "protocol.ext.allow=never"),
-    *("-c", "core.hooksPath=/dev/null"),
-    *("-c", "transfer.fsckObjects=true"),
-    *("-c", "core.fsmonitor=false"),
-)
-_WITHOUT_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+_RESOLVE_SECONDS = 600.0
+_MOST_TIMES, _LEAST_LIMIT = 200, 4 << 30
+"""A commit may be so many times as large as what was fetched of it, or that large in any case."""
 
 
 def from_git(reference: Reference, asking: Asking, digest: str | None) -> tuple[str, str]:
@@ -42,7 +38,7 @@ def from_git(reference: Reference, asking: Asking, digest: str | None) -> tuple[
                 hint=f"pull it once without `--offline` and CUBE_OFFLINE: cube pull {reference.text}",
             )
     if commit is None:
-        commit = _resolved(url, reference.ref)
+        commit = _resolved(url, reference.ref, asking)
         asking.store.note_name(known, f"git:{commit}")
     key = f"git:{commit}"
     kept = asking.kept(key)
@@ -69,10 +65,13 @@ def _written_out(ref: str | None) -> str | None:
     return ref if ref and _COMMIT.fullmatch(ref) else None
 
 
-def _resolved(url: str, ref: str | None) -> str:
+def _resolved(url: str, ref: str | None, asking: Asking) -> str:
     """The commit that a branch or a tag is by now."""
-    said = _git("ls-remote", "--", url, *((f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}")
-                                          if ref else ("HEAD",)), what=url)  # fmt: skip
+    names = (f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}") if ref else ("HEAD",)
+    said = ask_git(
+        "ls-remote", "--", url, *names, what=url, check=asking.check, seconds=answer_seconds(_RESOLVE_SECONDS),
+        hint=f"{ANSWER}=30m, for one that is slow; or name the whole commit, which need not be looked up",
+    )  # fmt: skip
     found = {name: commit for line in said.splitlines() for commit, _, name in [line.partition("\t")]}
     wanted = (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}") if ref else ("HEAD",)
     for name in wanted:
@@ -90,43 +89,24 @@ def _fetch(url: str, ref: str | None, commit: str, key: str, asking: Asking) -> 
     os.makedirs(directories.cache(), exist_ok=True)
     folder = tempfile.mkdtemp(prefix="git-", dir=directories.cache())
     try:
-        _git("init", "--quiet", "--bare", "--template=", "--", folder, what=url)
+        ask_git("init", "--quiet", "--bare", "--template=", "--", folder, what=url)
         os.makedirs(os.path.join(folder, "info"), exist_ok=True)
         with open(os.path.join(folder, "info", "attributes"), "w", encoding="ascii") as file:
             # Everything of the commit, as it is; and no filter is run, as that of Git LFS would be.
             file.write("* -export-ignore -export-subst -filter -ident -text -working-tree-encoding\n")
+        fetch = partial(
+            ask_git, f"--git-dir={folder}", "fetch", "--quiet", "--depth=1", "--no-tags", "--", url,
+            what=url, folder=folder, most_bytes=asking.most_bytes, check=asking.check,
+        )  # fmt: skip
         try:
-            _git("-C", folder, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, commit, what=url)
+            fetch(commit)
         except CubeError:
             if ref is None or ref == commit:
                 raise
-            # An old server gives what has a name alone.
-            _git("-C", folder, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, ref, what=url)
-        archive = os.path.join(folder, "cube.tar")
-        _git("-C", folder, "archive", "--format=tar", f"--output={archive}", commit, what=url)
+            fetch(ref)  # an old server gives what has a name alone
+        limit = min(asking.most_bytes, max(_LEAST_LIMIT, files.size_of(folder) * _MOST_TIMES))
         about = About(digest=key, title=url.rstrip("/").rpartition("/")[2].removesuffix(".git"), origin=f"git+{url}")
-        with (
-            asking.store.fill(about, most_bytes=_MOST_BYTES, most_members=_MOST_MEMBERS) as unpacking,
-            open(archive, "rb") as stream,
-        ):
-            unpack_tar(unpacking, stream)
+        with asking.store.fill(about, most_bytes=limit, most_members=asking.most_members) as unpacking:
+            unpack_commit(unpacking, folder, commit, url)
     finally:
         remove(folder)
-
-
-def _git(*words: str, what: str) -> str:
-    """What git says. It asks nobody for a password, runs no hook, and uses no helper that a URL names."""
-    from mlcube.asking import ask
-
-    environment = {name: value for name, value in _WITHOUT_QUESTIONS.items() if name not in os.environ}
-    answer = ask(("git", *_PROTECTED, *words), environment=environment, timeout_seconds=_SECONDS)
-    if answer.status == 127:
-        raise EngineUnavailable("`git` is not installed", hint="install git, or name the cube in another way")
-    if answer.status:
-        lines = [line for line in answer.error.strip().splitlines() if line]
-        said = "; ".join(line.removeprefix("fatal: ").removeprefix("error: ") for line in lines[-3:])
-        lowered = said.lower()
-        if "authentication" in lowered or "permission denied" in lowered or "could not read username" in lowered:
-            raise Denied(f"`{what}` refuses the login: {said}", hint="set up git's own credentials for it")
-        raise Unreachable(f"git could not read `{what}`: {said}")
-    return answer.output

@@ -6,14 +6,24 @@ from collections.abc import Sequence
 
 from mlcube.errors import InvalidFile, MissingInput, Position, Problem
 
-__all__ = ["DEFAULTS", "IGNORE_FILE", "Rules", "read_rules"]
+__all__ = ["DEFAULTS", "IGNORE_FILE", "SECRETS", "Rules", "read_rules"]
 
 IGNORE_FILE = ".cubeignore"
+
+SECRETS = (
+    *(".env", ".env.*", "!.env.example", "!.env.sample", "!.env.template", ".envrc"),
+    *(".netrc", "_netrc", ".pgpass", ".pypirc", ".npmrc", ".git-credentials", ".htpasswd", ".vault-token"),
+    *(".aws", ".azure", ".gnupg", ".kaggle", ".kube", ".ssh", ".dockercfg", "**/.docker/config.json"),
+    *("kaggle.json", "application_default_credentials.json"),
+    *("id_rsa", "id_dsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"),
+    *("*.pem", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk"),
+)
+"""Of these the names alone say that they are for nobody else."""
 
 DEFAULTS = (
     *(".git", ".hg", ".svn", ".cube", ".venv", "venv", "__pycache__", "*.pyc"),
     *(".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints", ".DS_Store"),
-    *(".env", "*.cube.part", "/workspace"),
+    *("*.cube.part", "/workspace", *SECRETS),
 )
 """What is ignored before the cube's own patterns, which can take it back with `!`."""
 

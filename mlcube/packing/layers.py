@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from mlcube import files
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, PACKED, SMALL_BYTES, TITLE
 from mlcube.errors import CubeError, InvalidFile, MissingInput, Problem
 from mlcube.known_digests import KnownDigests
@@ -117,8 +118,10 @@ def _packed(root: str, members: Sequence[Entry]) -> bytes:
 
 
 def _content(root: str, entry: Entry) -> bytes:
-    with _opened(root, entry) as file:
-        content = file.read(entry.size + 1)
+    try:
+        content = files.read_small(os.path.join(root, entry.path))
+    except OSError as error:
+        raise _unreadable(entry, error) from None
     if len(content) != entry.size:
         raise _changed(entry)
     if content.startswith(b"-----BEGIN ") and b"PRIVATE KEY" in content[:64]:

@@ -1,17 +1,19 @@
-"""Writes a tar file that is the same each time: no clock, no owner, no names, and modes of two kinds."""
+"""A tar file that is the same each time: no clock, no owner, no names, and modes of two kinds."""
 
-__all__ = ["END_BYTES", "header", "padding", "size_of"]
+__all__ = ["END_BYTES", "header", "padding", "plain", "size_of"]
 
 END_BYTES = 1024
 """Two empty blocks."""
 
 _BLOCK = 512
 _LONGEST_NAME = 100
+_MODES = ("644", "755")
 
 
 def size_of(path: str, size: int, target: str | None) -> int:
     """The bytes that a member takes."""
-    return len(header(path, size, "644", target)) + size + len(padding(size))
+    plainly = len(path) <= _LONGEST_NAME and path.isascii() and target is None
+    return (_BLOCK if plainly else len(header(path, size, "644", target))) + size + -size % _BLOCK
 
 
 def padding(size: int) -> bytes:
@@ -32,6 +34,33 @@ def header(path: str, size: int, mode: str, target: str | None = None) -> bytes:
     )
     kind = b"0" if target is None else b"2"
     return extended + _block(_ascii(name), size, mode if target is None else "777", kind, _ascii(link))
+
+
+def plain(content: bytes) -> list[tuple[str, str, memoryview]] | None:
+    """Name, mode and content of each member of a tar file, if `header` makes it of nothing but files with short names.
+
+    None for every other: that one is to be read by who knows all kinds of tar files, and of members.
+    """
+    found = []
+    whole, place, end = memoryview(content), 0, len(content) - END_BYTES
+    while place < end:
+        block = content[place : place + _BLOCK]
+        try:
+            path, mode = block[:100].rstrip(b"\0").decode("ascii"), block[104:107].decode()
+            size = int(block[124:135], 8)
+        except ValueError:
+            return None
+        begin, place = place + _BLOCK, place + _BLOCK + size + -size % _BLOCK
+        if (
+            mode not in _MODES
+            or place > end
+            or size < 0
+            or block != header(path, size, mode)
+            or any(content[begin + size : place])
+        ):
+            return None
+        found.append((path, mode, whole[begin : begin + size]))
+    return found if place == end and content.endswith(bytes(END_BYTES)) else None
 
 
 def _ascii(name: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from mlcube import oci
 from mlcube.checksum import checksum
@@ -19,6 +19,7 @@ __all__ = [
     "data_of",
     "digest_of_file",
     "image_of",
+    "missing_data",
     "requirements_of",
     "source_of",
 ]
@@ -49,24 +50,53 @@ def source_of(cube: Cube) -> str | None:
 def data_of(
     cube: Cube, workspace: str | None, tasks: Iterable[str], check: Callable[[], None] = lambda: None
 ) -> dict[str, LockedData]:
-    """The inputs that tasks declare and that are there, except what other tasks write."""
-    root = os.path.abspath(workspace) if workspace else cube.internal_workspace
+    """The inputs that tasks declare and that are there, except what other tasks write.
+
+    What the workspace lacks and the cube brings along counts as there: a run copies it from there.
+    """
+    found: dict[str, LockedData] = {}
+    known: dict[str, LockedData] = {}
+    for name, path, place in _inputs(cube, workspace, tasks):
+        if place is None:
+            continue
+        if path not in known:
+            total = checksum(os.path.realpath(place), check)
+            known[path] = LockedData(path=path, sha256=total.sha256, bytes=total.bytes, files=total.files)
+        found[name] = known[path]
+    return found
+
+
+def missing_data(cube: Cube, workspace: str | None, tasks: Iterable[str]) -> dict[str, str]:
+    """Where those inputs would lie that tasks need and that are nowhere yet, by `task.parameter`."""
+    optional = {
+        f"{task.name}.{parameter.name}"
+        for task in cube.tasks.values()
+        for parameter in task.inputs
+        if parameter.optional
+    }
+    return {
+        name: path for name, path, place in _inputs(cube, workspace, tasks) if place is None and name not in optional
+    }
+
+
+def _inputs(cube: Cube, workspace: str | None, tasks: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Of each input that no task writes: `task.parameter`, its path, and where it is found. None: nowhere."""
+    internal = cube.internal_workspace
+    root = os.path.abspath(os.path.expanduser(workspace)) if workspace else internal
     written = {
         os.path.normpath(str(output.default or output.name)) for task in cube.tasks.values() for output in task.outputs
     }
-    found: dict[str, LockedData] = {}
-    known: dict[str, LockedData] = {}
     for name in tasks:
         for parameter in cube.tasks[name].inputs:
             path = os.path.normpath(str(parameter.default if parameter.default is not None else parameter.name))
-            place = os.path.join(root, os.path.expanduser(path))
-            if parameter.scalar or not os.path.exists(place) or _within(path, written):
+            if parameter.scalar or _within(path, written):
                 continue
-            if path not in known:
-                total = checksum(os.path.realpath(place), check)
-                known[path] = LockedData(path=path, sha256=total.sha256, bytes=total.bytes, files=total.files)
-            found[f"{name}.{parameter.name}"] = known[path]
-    return found
+            expanded = os.path.expanduser(path)
+            places = [os.path.join(root, expanded)]
+            if not os.path.isabs(expanded) and not path.startswith(".."):
+                places.append(os.path.join(internal, expanded))
+            place = next((each for each in places if os.path.exists(each)), None)
+            yield f"{name}.{parameter.name}", path, place
 
 
 def image_of(platform: Platform, host: Host, invocation: Invocation) -> LockedImage | None:
@@ -134,14 +164,17 @@ def base_digest(image: str) -> str | None:
         return None
 
 
-def requirements_of(cube: Cube, report: Callable[[str], None]) -> Requirements | None:
-    """The exact versions of what a cube asks for, each with the hashes of its files."""
+def requirements_of(cube: Cube, report: Callable[[str], None], *, asked: str | None = None) -> Requirements | None:
+    """The exact versions of what a cube asks for, each with the hashes of its files.
+
+    `asked` is the digest of what it says itself, if that is not what the cube given here says.
+    """
     import tempfile
 
     from mlcube import directories
     from mlcube.offline import offline
 
-    asked = digest_of_requirements(cube)
+    asked = asked or digest_of_requirements(cube)
     if cube.python is None or asked is None:
         return None
     version = _python_version(cube.python.version)

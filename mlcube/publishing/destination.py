@@ -24,6 +24,8 @@ class Destination(msgspec.Struct, frozen=True):
             raise UsageError(f"`{text}` is no place to publish to", hint=_meant(scheme, separator, rest) or _HINT)
         if "@" in rest:
             raise UsageError(f"`{text}` names a digest, which follows from the content", hint=_HINT)
+        if rest and "/" not in rest:
+            raise UsageError(f"`{rest}` names a registry, and no repository in it", hint=f"oci://{rest}/group/name:tag")
         name, tag = split(rest)
         return Destination(Repository.parse(name), check_reference("latest" if tag is None else tag))
 

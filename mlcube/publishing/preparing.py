@@ -12,8 +12,8 @@ from mlcube.cube import Cube
 from mlcube.errors import MissingInput, Refused
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import Descriptor, Manifest
-from mlcube.packing import DEFAULTS, Layer, contents, layers, read_rules
-from mlcube.publishing.inputs import WORKSPACE, sample_inputs, with_inputs
+from mlcube.packing import Layer, layers
+from mlcube.publishing.folder import published_entries
 from mlcube.publishing.source import Source
 
 __all__ = ["DIRTY", "Content", "Publication", "compose", "read_content"]
@@ -51,14 +51,13 @@ def read_content(
     compress: bool = False,
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int], None] = lambda _count: None,
+    report: Callable[[str], None] = lambda _message: None,
 ) -> Content:
-    """The layers of a cube's folder. Raises InvalidFile and MissingInput for what cannot be published."""
-    if inputs:
-        rules = read_rules(cube.root, defaults=tuple(each for each in DEFAULTS if each != f"/{WORKSPACE}"))
-        decide = with_inputs(rules, sample_inputs(cube))
-    else:
-        decide = read_rules(cube.root)
-    entries = contents(cube.root, decide, check=check)
+    """The layers of a cube's folder. Raises InvalidFile and MissingInput for what cannot be published.
+
+    `report` is told of what is left out and may have been meant.
+    """
+    entries = published_entries(cube, inputs=inputs, check=check, report=report)
     paths = frozenset(entry.path for entry in entries)
     if (file := os.path.relpath(cube.file, cube.root)) not in paths:
         raise MissingInput(f"the cube's own file `{file}` would not be published", hint="mend the `.cubeignore`")

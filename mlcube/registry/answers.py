@@ -18,7 +18,9 @@ _PIECE_BYTES = 64 << 10
 _ERROR_BYTES = 64 << 10
 _NEXT = re.compile(r"""<([^<>]*)>\s*;[^,<]*\brel="?next\b""")
 _LONGEST_WORDS = 200
+_LONGEST_LINK = 8192
 _LONGEST_WAIT = 1e6
+_LONGEST_DATE = 100
 
 
 def decode(content: bytes, kind: type[T], what: str) -> T:
@@ -42,7 +44,7 @@ def read(answer: "Answer", limit: int, what: str) -> bytes:
 
 def following(answer: "Answer") -> str | None:
     """The address of the next page, if there is one."""
-    found = _NEXT.search(answer.header("Link"))
+    found = _NEXT.search(answer.header("Link")[:_LONGEST_LINK])
     return found[1] if found else None
 
 
@@ -108,6 +110,8 @@ def _retry_after(answer: "Answer") -> float | None:
         return None
     if text.isascii() and text.isdigit():
         return min(float(text), _LONGEST_WAIT)
+    if len(text) > _LONGEST_DATE:
+        return None
     from email.utils import parsedate_to_datetime
 
     try:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Authentication"]
 
-_PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _BEARER = re.compile(r"(?:^|,)\s*bearer\s", re.IGNORECASE)
 _BASIC = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _LARGEST_TOKEN = 1 << 20
+_LONGEST_CHALLENGE = 8192
+"""What is longer would only be work for the expressions that read it."""
 _LEEWAY_SECONDS = 10.0
 _SHORTEST_SECONDS = 60.0
 
@@ -37,9 +39,12 @@ class _Token(msgspec.Struct):
 
 
 class Authentication:
-    """What is known of the login at one registry. `ask(url, headers)` makes a GET there. Thread-safe."""
+    """What is known of the login at one registry. `ask(url, headers, form)` makes a GET there, or a POST of a form.
 
-    def __init__(self, host: str, name: str, ask: Callable[[str, dict[str, str]], "Answer"]) -> None:
+    Thread-safe.
+    """
+
+    def __init__(self, host: str, name: str, ask: Callable[[str, dict[str, str], bytes | None], "Answer"]) -> None:
         self._host, self._name, self._ask = host, name, ask
         self._lock = threading.Lock()
         self._basic: str | None = None
@@ -56,7 +61,7 @@ class Authentication:
 
     def answer(self, challenge: "Answer", scopes: tuple[str, ...], refused: str | None, what: str) -> str:
         """The header that answers a challenge, where `refused` was not good enough. Raises Denied."""
-        wanted = challenge.header("WWW-Authenticate")
+        wanted = challenge.header("WWW-Authenticate")[:_LONGEST_CHALLENGE]
         bearer, basic = _BEARER.search(wanted), _BASIC.search(wanted)
         with self._lock:
             known = self._tokens.get(scopes, ("", 0.0))[0]
@@ -72,8 +77,11 @@ class Authentication:
             login = self._login()
             if basic is None or login is None or (refused is not None and refused == self._basic):
                 raise failure(challenge, self._host, what)
-            if login.username == "<token>":
-                raise self._no_identity()
+            if login.identity:
+                raise Denied(
+                    f"`{self._host}` wants a user name and a password, and the login for it is an identity token",
+                    hint=f"docker login {self._host}",
+                )
             self._basic = login.basic
             return self._basic
 
@@ -82,30 +90,31 @@ class Authentication:
             self._logins.append(find_login(self._host, self._name))
         return self._logins[0]
 
-    def _no_identity(self) -> Denied:
-        return Denied(
-            f"the login for `{self._host}` is an identity token, which `cube` does not use",
-            hint=f"log in with a user name and a password or access token: docker login {self._host}",
-        )
-
     def _fetch(self, named: dict[str, str], scopes: tuple[str, ...], what: str) -> tuple[str, float]:
         """A token of the endpoint that the challenge names, and when it ends."""
         realm = named.get("realm", "")
-        parts = urlsplit(realm)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(realm)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            known = False
+        if not known or parts.username is not None or not realm.isprintable() or " " in realm:
             raise Unreachable(f"{what}: `{self._host}` names no address where it gives out tokens")
-        if parts.scheme == "http" and not insecure(parts.netloc):
+        if parts.scheme == "http" and not insecure(parts.netloc, of=self._host):
             raise Denied(f"{what}: `{self._host}` wants the login sent without TLS, to `{parts.netloc}`")
-        query = [("service", named["service"])] if named.get("service") else []
-        query += [("scope", scope) for scope in scopes]
-        address = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
-        login, headers = self._login(), {}
-        if login is not None:
-            if login.username == "<token>":
-                raise self._no_identity()
-            headers["Authorization"] = login.basic
-        asked = time.monotonic()
-        with self._ask(address, headers) as answer:
+        asked, service = time.monotonic(), [("service", named["service"])] if named.get("service") else []
+        login, form, headers = self._login(), None, {}
+        if login is not None and login.identity:
+            # As the token authentication of the distribution project has it for OAuth 2.
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            words = [("grant_type", "refresh_token"), ("client_id", "cube"), ("scope", " ".join(scopes))]
+            form = urlencode([*words, *service, ("refresh_token", login.secret)]).encode()
+        else:
+            query = urlencode([*service, *(("scope", scope) for scope in scopes)])
+            realm = f"{realm}{'&' if parts.query else '?'}{query}"
+            if login is not None:
+                headers["Authorization"] = login.basic
+        with self._ask(realm, headers, form) as answer:
             if answer.status != 200:
                 if (fault := passing(answer, parts.netloc)) is not None:
                     raise fault

@@ -1,5 +1,6 @@
 """One repository of a registry: its manifests, blobs, tags and referrers."""
 
+import re
 import threading
 from collections.abc import Callable
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from mlcube.registry.answers import decode, following
 from mlcube.registry.exchange import Exchange
 from mlcube.registry.limits import Limits
 from mlcube.registry.referrers import attach, referrers
-from mlcube.registry.repository import Repository, check_reference
+from mlcube.registry.repository import Repository, check_reference, is_tag
 
 __all__ = ["Registry"]
 
@@ -23,6 +24,8 @@ _MANIFEST_BYTES = 4 << 20
 _BLOB_BYTES = 16 << 20
 _TAGS_BYTES = 16 << 20
 _MOST_PAGES = 1000
+_TAGS_IN_ALL = 64 << 20
+_SIZE = re.compile("[0-9]{1,18}")
 _DOCKER = "application/vnd.docker.distribution.manifest"
 _KINDS = f"{oci.MANIFEST}, {oci.INDEX}, {_DOCKER}.v2+json, {_DOCKER}.list.v2+json"
 
@@ -87,7 +90,7 @@ class Registry:
             kind = answer.media_type
         if ":" in reference and digest and digest != reference:
             raise Damaged(f"{what} is `{digest}` at the registry")
-        if not (oci.is_digest(digest) and size.isascii() and size.isdigit() and kind):
+        if not (oci.is_digest(digest) and _SIZE.fullmatch(size) and kind):
             return self.manifest(reference)[0]
         return Descriptor(media_type=kind, digest=digest, size=int(size))
 
@@ -174,19 +177,23 @@ class Registry:
             return attach(self, self._put, manifest)
 
     def tags(self) -> tuple[str, ...]:
-        """All tags of the repository."""
+        """All tags of the repository. What could be none is left out."""
         what = f"the tags of `{self.repository}`"
         found: dict[str, None] = {}
+        left = _TAGS_IN_ALL
         url: str | None = "tags/list?n=1000"
         for _ in range(_MOST_PAGES):
             if url is None:
                 break
             answer, content = self._exchange.read(url, what, _TAGS_BYTES)
+            left -= len(content)
+            if left < 0:
+                raise Unreachable(f"{what} are longer than {_TAGS_IN_ALL} bytes")
             page = decode(content, _Tags, what)
             next_page = following(answer)
             url = self._exchange.checked(url, next_page, what) if next_page else None
             known = len(found)
-            found.update(dict.fromkeys(page.tags or ()))
+            found.update(dict.fromkeys(filter(is_tag, page.tags or ())))
             if len(found) == known:
                 break  # a page without anything new leads nowhere
         return tuple(found)

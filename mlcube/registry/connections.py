@@ -1,5 +1,6 @@
 """Connections to hosts, kept for the next request: TLS, certificates and proxies as the environment names them."""
 
+import errno
 import http.client
 import socket
 import threading
@@ -24,6 +25,21 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Connections"]
 
 _DRAINED_BYTES = 64 << 10
+_met: set[str] = set()
+"""The hosts that have answered this process: what they refuse now, they may take in a moment."""
+
+
+def _lowered(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.lower().split())[:200]
+
+
+class _Unconnected(OSError):
+    """There is no connection to the host, or to the proxy that leads to it."""
+
+    def __init__(self, reason: OSError, host: str, port: int, *, proxy: bool) -> None:
+        super().__init__(str(reason))
+        self.reason, self.host, self.port, self.proxy = reason, host, port, proxy
 
 
 class _Connection(http.client.HTTPConnection):
@@ -40,7 +56,10 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         limits = self._owner.limits
         address = (self._proxy.host, self._proxy.port) if self._proxy else (self.host, self.port)
-        connected = socket.create_connection(address, limits.answer_seconds)
+        try:
+            connected = socket.create_connection(address, limits.answer_seconds)
+        except OSError as error:
+            raise _Unconnected(error, *address, proxy=self._proxy is not None) from None
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._proxy and self._tls:
@@ -87,12 +106,15 @@ class Answer:
                 if not (count := found.readinto(target)) and found.length:
                     found.will_close = True
                     raise ConnectionError("it was closed early")
-                return count
-            piece = found.read1(len(target))
-            target[: len(piece)] = piece
-            return len(piece)
+            else:
+                piece = found.read1(len(target))
+                count = len(piece)
+                target[:count] = piece
         except (OSError, http.client.HTTPException) as error:
             raise self._owner.fault(error, self._key) from None
+        if count and self._connection.stream is not None:
+            self._connection.stream.taken()
+        return count
 
     def close(self) -> None:
         """Keep the connection for the next request if it can be kept."""
@@ -137,6 +159,7 @@ class Connections:
                 if isinstance(error, (OSError, http.client.HTTPException)):
                     raise self.fault(error, key) from None
                 raise
+            _met.add(key)
             return Answer(self, key, connection, found)
 
     def _exchange(
@@ -219,14 +242,32 @@ class Connections:
                 f"`{host}` has no certificate that is trusted here: {error.verify_message}",
                 hint="name the certificate of its authority in `SSL_CERT_FILE`",
             )
-        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
-            return Unreachable(f"no host `{host}` is known", hint="check the name, and the network")
+        if isinstance(error, _Unconnected):
+            return self._unconnected(error, key)
         if isinstance(error, http.client.RemoteDisconnected):
             return Passing(f"`{host}` closed the connection without an answer")
         if isinstance(error, http.client.HTTPException):
             return Passing(f"`{host}` does not speak HTTP as it must ({type(error).__name__})")
-        text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
-        return Passing(f"the connection to `{host}` failed: {' '.join(text.split())[:200]}")
+        return Passing(f"the connection to `{host}` failed: {_lowered(error)}")
+
+    def _unconnected(self, error: _Unconnected, key: str) -> Passing | CubeError:
+        """No connection came about. Where there was never one, the reason is hardly one that passes."""
+        known, reason, place = key in _met, _lowered(error.reason), f"{error.host}:{error.port}"
+        unknown = isinstance(error.reason, socket.gaierror)
+        if unknown and (not known or error.reason.errno == socket.EAI_NONAME):
+            what = "proxy" if error.proxy else "host"
+            why = "" if error.reason.errno == socket.EAI_NONAME else f": {reason}"
+            return Unreachable(f"no {what} `{error.host}` is known{why}", hint="check the name, and the network")
+        if error.proxy:
+            place = f"{key.partition('://')[2]}` by way of the proxy `{place}"
+        hint = None
+        if not known and error.reason.errno == errno.ECONNREFUSED:
+            what = "proxy" if error.proxy else "server"
+            wait = "CUBE_REGISTRY_PATIENCE=60 waits for one that starts"
+            hint = f"is the {what} running, and is {error.port} its port? {wait}"
+        elif not known and error.reason.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            hint = "check the name, and the network"
+        return Passing(f"the connection to `{place}` failed: {reason}", nobody=hint)
 
     def _take(self, key: str) -> _Connection | None:
         while True:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlcube.errors import Denied
+from mlcube.withheld import without_password
 
 if TYPE_CHECKING:
     from mlcube.registry.credentials import Login
@@ -26,8 +27,9 @@ def ask_helper(name: str, address: str) -> "Login | None":
         raise Denied(f"`{name}` is no name of a credential helper")
     try:
         done = subprocess.run(
-            (program, "get"), input=address.encode(), capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
-        )
+            (program, "get"), input=address.encode(), capture_output=True, timeout=_TIMEOUT_SECONDS, check=False,
+            env=without_password(),
+        )  # fmt: skip
     except OSError as error:
         raise Denied(
             f"the credential helper `{program}` cannot be started: {error.strerror}",

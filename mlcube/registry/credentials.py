@@ -26,6 +26,11 @@ class Login(msgspec.Struct, frozen=True):
         return "Login(...)"
 
     @property
+    def identity(self) -> bool:
+        """Whether the secret is an identity token, with which tokens are asked for as with a password."""
+        return self.username == "<token>"
+
+    @property
     def basic(self) -> str:
         """The value of an `Authorization` header."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.secret}".encode()).decode("ascii")

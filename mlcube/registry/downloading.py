@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["download"]
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 2 << 20
 _BEGINNINGS = 5
 """How often a blob is fetched from its beginning, at the most."""
 _PART = re.compile(r"bytes\s+([0-9]{1,18})-[0-9]+/", re.IGNORECASE)

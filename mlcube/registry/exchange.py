@@ -177,7 +177,7 @@ class Exchange:
         if parts.scheme == "http" and own.scheme == "https" and same:
             # Behind a proxy that ends TLS registries often do not know that there is any.
             return parts._replace(scheme="https", netloc=own.netloc).geturl()
-        if parts.scheme == "https" or (parts.scheme == "http" and insecure(parts.netloc)):
+        if parts.scheme == "https" or (parts.scheme == "http" and insecure(parts.netloc, of=self.host)):
             return parts.geturl()
         raise Denied(
             f"{what}: `{self.host}` leads to `{parts.scheme}://{parts.netloc}`, which has no TLS",
@@ -230,8 +230,9 @@ class Exchange:
             headers["Authorization"] = self._authentication.answer(answer, scopes, authorisation, what)
         return self._connections.send(method, url, headers, content, wait)
 
-    def _ask(self, url: str, headers: dict[str, str]) -> Answer:
-        return self._connections.send("GET", url, headers, None, self.limits.answer_seconds)
+    def _ask(self, url: str, headers: dict[str, str], form: bytes | None) -> Answer:
+        method = "GET" if form is None else "POST"
+        return self._connections.send(method, url, headers, form, self.limits.answer_seconds)
 
     def _say(self, text: str) -> None:
         if not self._said:

@@ -14,6 +14,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     patience_seconds: float = 60.0
     """How long it is asked again while nothing comes of it."""
+    first_seconds: float = 3.0
+    """How long while there was never a connection to it: most likely its name is wrong, or it does not run."""
     first_pause_seconds: float = 1.0
     """Before the first time that it is asked again; doubled from then on."""
     answer_seconds: float = 30.0
@@ -29,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         usual = Limits()
         return Limits(
             patience_seconds=_seconds("CUBE_REGISTRY_PATIENCE", usual.patience_seconds),
+            first_seconds=_seconds("CUBE_REGISTRY_PATIENCE", usual.first_seconds),
             first_pause_seconds=_seconds("CUBE_REGISTRY_PAUSE", usual.first_pause_seconds),
             answer_seconds=_seconds("CUBE_REGISTRY_TIMEOUT", usual.answer_seconds) or usual.answer_seconds,
             pace_bytes=_seconds("CUBE_REGISTRY_PACE", usual.pace_bytes),

@@ -12,11 +12,16 @@ _LONGEST_PAUSE = 10.0
 
 
 class Passing(Exception):
-    """A fault that may pass. `after`: how many seconds the registry wants to be left alone; `slow`: it dribbles."""
+    """A fault that may pass. `after`: how many seconds the registry wants to be left alone; `slow`: it dribbles.
 
-    def __init__(self, reason: str, after: float | None = None, *, slow: bool = False) -> None:
+    `nobody`: no connection came about, as never before; the hint for who waited long enough for one.
+    """
+
+    def __init__(
+        self, reason: str, after: float | None = None, *, slow: bool = False, nobody: str | None = None
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.after, self.slow = reason, after, slow
+        self.reason, self.after, self.slow, self.nobody = reason, after, slow, nobody
 
 
 class Patience:
@@ -42,15 +47,20 @@ class Patience:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        left = self._limits.patience_seconds - (now - self._since)
+        granted = self._limits.patience_seconds
+        if fault.nobody is not None:
+            granted = min(granted, self._limits.first_seconds)
+        left = granted - (now - self._since)
         pause = min(self._pause, left) if fault.after is None else max(fault.after, self._pause)
         if left <= 0 or pause > left:
             raise self._given_up(fault, what)
-        self._report(f"{fault.reason}; it is asked again for up to {self._limits.patience_seconds:g} seconds")
+        self._report(f"{fault.reason}; it is asked again for up to {granted:g} seconds")
         self._sleep(pause)
         self._pause = min(2 * self._pause, max(_LONGEST_PAUSE, self._pause))
 
     def _given_up(self, fault: Passing, what: str) -> CubeError:
+        if fault.nobody is not None:
+            return Unreachable(f"{what}: {fault.reason}", hint=fault.nobody)
         asks = f", and asks to be left alone for {fault.after:g} seconds" if fault.after else ""
         return Unreachable(
             f"{what}: {fault.reason}{asks}",

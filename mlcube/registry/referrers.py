@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["attach", "referrers"]
 
 _INDEX_BYTES = 4 << 20
+_INDEX_IN_ALL = 16 << 20
 _MOST_PAGES = 100
 _ATTEMPTS = 5
 
@@ -22,7 +23,8 @@ _ATTEMPTS = 5
 def referrers(registry: "Registry", exchange: Exchange, digest: str) -> tuple[Descriptor, ...]:
     """The manifests whose subject is `digest`."""
     what = f"what refers to `{digest}` in `{registry.repository}`"
-    found: list[Descriptor] = []
+    found: dict[str, Descriptor] = {}
+    left = _INDEX_IN_ALL
     url: str | None = f"referrers/{digest}"
     for _ in range(_MOST_PAGES):
         if url is None:
@@ -32,10 +34,17 @@ def referrers(registry: "Registry", exchange: Exchange, digest: str) -> tuple[De
         )
         if answer.status != 200 or answer.media_type != oci.INDEX:
             return _kept(registry, digest)
-        found += decode(content, Index, what).manifests
+        left -= len(content)
+        if left < 0:
+            raise Unreachable(f"{what} is longer than {_INDEX_IN_ALL} bytes")
+        known = len(found)
+        for each in decode(content, Index, what).manifests:
+            found.setdefault(each.digest, each)
+        if len(found) == known:
+            break  # a page without anything new leads nowhere
         next_page = following(answer)
         url = exchange.checked(url, next_page, what) if next_page else None
-    return tuple(found)
+    return tuple(found.values())
 
 
 def attach(registry: "Registry", put: Callable[[bytes, str, str], tuple[str, str]], content: bytes) -> str:

@@ -7,7 +7,7 @@ import msgspec
 
 from mlcube.errors import UsageError
 
-__all__ = ["Repository", "check_reference", "insecure", "loopback"]
+__all__ = ["Repository", "check_reference", "insecure", "is_tag", "loopback"]
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
@@ -52,16 +52,24 @@ class Repository(msgspec.Struct, frozen=True):
         return f"library/{self.name}" if self.host in _DOCKER_HUB and "/" not in self.name else self.name
 
 
-def insecure(host: str) -> bool:
-    """Whether `host[:port]` may be spoken to without TLS."""
+def insecure(host: str, *, of: str | None = None) -> bool:
+    """Whether `host[:port]` may be spoken to without TLS: what was allowed, and this machine.
+
+    `of`: where the registry of that name leads there; one that lies elsewhere has no business on this machine.
+    """
     listed = [each.strip() for each in os.environ.get("CUBE_INSECURE_REGISTRIES", "").split(",")]
-    return loopback(host) or host in listed
+    return host in listed or (loopback(host) and (of is None or loopback(of)))
 
 
 def loopback(host: str) -> bool:
     """Whether `host[:port]` is this machine by its very name."""
     name = host[: host.rindex("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
     return name in ("localhost", "[::1]") or re.fullmatch(r"127(?:\.[0-9]{1,3}){3}", name) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text can be a tag."""
+    return _TAG.fullmatch(text) is not None
 
 
 def check_reference(reference: str) -> str:

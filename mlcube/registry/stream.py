@@ -3,10 +3,12 @@
 import io
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mlcube.errors import Unreachable
 from mlcube.registry.limits import Limits
 from mlcube.registry.patience import Passing
 
@@ -17,6 +19,10 @@ __all__ = ["AnsweredEarly", "Stream"]
 
 _SLICE_SECONDS = 0.1
 _SEND_BYTES = 256 << 10
+_FILLED_BYTES = 256 << 10
+"""Who reads so much at once is woken when it is there, or a slice of time has passed, and not for each packet."""
+_MOST_AROUND = 1 << 20
+"""How many bytes may come without any that was asked for: headers, what precedes them, and trailers."""
 
 
 class AnsweredEarly(Exception):
@@ -36,6 +42,7 @@ class Stream:
         import ssl
 
         connected.setblocking(False)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(_SLICE_SECONDS * 1e6)))
         self._socket, self._limits, self._host, self._check = connected, limits, host, check
         self._wants_read = (BlockingIOError, ssl.SSLWantReadError)
         self._wants_write = (BlockingIOError, ssl.SSLWantWriteError)
@@ -45,11 +52,17 @@ class Stream:
 
     def expect(self, seconds: float) -> None:
         """The beginning of an answer is to be there within so many seconds."""
+        self._around = 0
         self._seconds = seconds
         self._end: float | None = time.monotonic() + seconds
 
+    def taken(self) -> None:
+        """What came was, in part at least, what was asked for."""
+        self._around = 0
+
     def flow(self) -> None:
         """From now on bytes are to come, or to go, no slower than the least pace."""
+        self._around = 0
         self._end = None
         self._moved, self._began = 0, time.monotonic()
 
@@ -59,16 +72,28 @@ class Stream:
 
     def recv_into(self, target: "memoryview | bytearray") -> int:
         """As a socket's; 0 at the end."""
+        receive = self._filled if len(target) >= _FILLED_BYTES and not self._tls else self._socket.recv_into
         while True:
             try:
-                count = self._socket.recv_into(target)
+                count = receive(target)
             except self._wants_read:  # noqa: PERF203 - each time anew
                 self._wait(select.POLLIN)
             except self._wants_write:
                 self._wait(select.POLLOUT)
             else:
                 self._count(count)
+                self._around += count
+                if self._around > _MOST_AROUND + len(target):
+                    raise Unreachable(f"`{self._host}` sends headers without end")
                 return count
+
+    def _filled(self, target: "memoryview | bytearray") -> int:
+        """All of it if that comes within a slice of time. Raises BlockingIOError when nothing does."""
+        self._socket.setblocking(True)
+        try:
+            return self._socket.recv_into(target, 0, socket.MSG_WAITALL)
+        finally:
+            self._socket.setblocking(False)
 
     def sendall(self, content: "bytes | bytearray | memoryview") -> None:
         """As a socket's. Raises AnsweredEarly when the other side speaks before it has heard all."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlcube.errors import CubeError, MissingInput, did_you_mean
+from mlcube.errors import CubeError, MissingInput, closest
 
 if TYPE_CHECKING:
     from mlcube.registry.client import Registry
@@ -19,24 +19,34 @@ _FEW = 6
 
 @contextmanager
 def suggesting(registry: "Registry", reference: str) -> Iterator[None]:
-    """Add the tags that are there to the error that says that a tag is not."""
+    """Say of a tag or digest that is not there whether its repository is, and which tags that has."""
     try:
         yield
     except MissingInput as error:
-        hint = None if ":" in reference else _hint(registry, reference)
-        raise MissingInput(str(error.args[0]), hint=hint or error.hint) from None
+        raise _told(registry, reference, error) from None
 
 
-def _hint(registry: "Registry", tag: str) -> str | None:
+def _told(registry: "Registry", reference: str, error: MissingInput) -> CubeError:
+    place = registry.repository
     try:
         tags = [each for each in registry.tags() if not _BESIDE.fullmatch(each)]
-    except CubeError:  # no such repository, or nobody may list it: the first error says enough
-        return None
+    except MissingInput:
+        return MissingInput(
+            f"there is no repository `{place.name}` at `{place.host}`",
+            hint=f"check the name; what others may not see is shown after `docker login {place.host}`",
+        )
+    except CubeError:  # nobody may list it: the first error says enough
+        return error
+    what = f"digest `{reference}`" if ":" in reference else f"tag `{reference}`"
+    return MissingInput(f"`{place}` has no {what}", hint=_hint(tags, reference))
+
+
+def _hint(tags: list[str], reference: str) -> str:
     if not tags:
-        return None
+        return "it has no tags at all"
     some = ", ".join(f"`{each}`" for each in sorted(tags)[-_FEW:])
-    among = "among its tags are" if len(tags) > _FEW else "its tags are"
-    if tag == "latest":
-        return f"without a tag `latest` is meant; {among} {some}"
-    hint = did_you_mean(tag, tags)
-    return hint if hint and hint.startswith("did") else f"{among} {some}"
+    among = f"among its tags are {some}" if len(tags) > _FEW else f"its tags are {some}"
+    if reference == "latest":
+        return f"without a tag `latest` is meant; {among}"
+    near = None if ":" in reference else closest(reference, tags)
+    return f"did you mean `{near}`?" if near else among

@@ -11,6 +11,7 @@ from mlcube import oci
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, TITLE, read_config
 from mlcube.errors import Damaged
 from mlcube.oci import Descriptor, Manifest
+from mlcube.packing import tar
 from mlcube.store.kept import About
 from mlcube.store.tree import sha256_of
 from mlcube.unpacking import Unpacking, unpack_tar
@@ -72,8 +73,14 @@ class Building:
         """Put the files of a pack where they belong, which was read and found right just now."""
         import io
 
+        files = tar.plain(content)
         with self._lock:
-            unpack_tar(self._unpacking, io.BytesIO(content))
+            if files is None:
+                unpack_tar(self._unpacking, io.BytesIO(content))
+                return
+            self._check()
+            for name, mode, file in files:
+                self._unpacking.small_file(name, int(mode, 8), file)
 
     def check_file(self, path: str, digest: str) -> None:
         """The cube's own file must be the one that the configuration tells of."""

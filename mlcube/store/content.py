@@ -9,7 +9,7 @@ from mlcube import directories, files, oci
 from mlcube.errors import CubeError, Damaged, MissingInput
 from mlcube.locks import exclusive
 from mlcube.oci import Manifest
-from mlcube.store import listing, pruning
+from mlcube.store import beside, listing, pruning
 from mlcube.store.building import Building
 from mlcube.store.kept import About, Folder, Kept, read_manifest
 from mlcube.store.listing import Entry
@@ -198,8 +198,15 @@ class Store:
         doze(min(seconds, 0.2), *events)
 
     def using(self, digests: Iterable[str]) -> "AbstractContextManager[None]":
-        """Cubes and blobs that are needed as long as the context lasts: `prune` spares them."""
+        """Cubes and blobs that are needed as long as the context lasts: `prune` spares them.
+
+        So it does what a bundle gave to platforms, which is named as `entries` does.
+        """
         return pruning.using(self, digests)
+
+    def need(self, *digests: str) -> None:
+        """The same until this process ends. One that is forked off it and outlives it says so for itself."""
+        pruning.need(self, digests)
 
     def hold(self, name: str, digests: Iterable[str]) -> None:
         """Blobs that belong together, and to no cube; kept under a name until they are unused for long."""
@@ -214,11 +221,14 @@ class Store:
         return listing.named(self, name)
 
     def entries(self) -> list[Entry]:
-        """Everything that is kept, what was used last first."""
-        return listing.entries(self)
+        """Everything that is kept, what was used last first; also what bundles gave to platforms."""
+        found = [*listing.entries(self), *beside.entries(self)]
+        return sorted(found, key=lambda entry: (-entry.used, entry.digest))
 
     def pin(self, digest: str) -> None:
         """Keep a cube whatever is pruned."""
+        if not any(entry.digest == digest for entry in self.entries()):
+            raise MissingInput(f"`{digest}` is not kept here", hint="`cube cache` lists what is")
         listing.pin(self, digest)
 
     def unpin(self, digest: str) -> None:
@@ -230,7 +240,8 @@ class Store:
 
         The bytes that were freed.
         """
-        return pruning.prune(self, 0.0 if all else older_than, keep)
+        older_than = 0.0 if all else older_than
+        return pruning.prune(self, older_than, keep)
 
 
 _AGAIN = "`cube pull` brings it anew"

@@ -47,6 +47,8 @@ def read_manifest(content: bytes, digest: str) -> Manifest:
         found = msgspec.json.decode(content, type=Manifest)
         for each in (found.config, *found.layers):
             oci.check_digest(each.digest)
+            if each.size < 0:
+                raise CubeError(f"`{each.digest}` has a size below zero")
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, CubeError) as error:
         raise Damaged(f"the manifest `{digest}` is not as it must be: {error}") from None
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from mlcube import files, oci
-from mlcube.errors import CubeError, MissingInput
+from mlcube.errors import CubeError
 
 if TYPE_CHECKING:
     from mlcube.store.content import Store
@@ -134,8 +134,6 @@ def entries(store: "Store") -> list[Entry]:
 
 def pin(store: "Store", digest: str) -> None:
     """Keep something whatever is pruned."""
-    if not any(entry.digest == digest for entry in entries(store)):
-        raise MissingInput(f"`{digest}` is not kept here", hint="`cube cache` lists what is")
     path = pin_of(store, digest)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     files.write(path, b"")
@@ -170,10 +168,7 @@ def _read_all(folder: str, kind: type[T]) -> dict[str, T]:
 
 
 def _listed(folder: str) -> list[str]:
-    try:
-        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if not name.startswith(".")]
-    except FileNotFoundError:
-        return []
+    return [os.path.join(folder, name) for name in files.names(folder) if not name.startswith(".")]
 
 
 def _size(path: str) -> int:

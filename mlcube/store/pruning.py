@@ -1,9 +1,10 @@
 """Removes what nobody has used for long, and nothing that somebody needs at that moment."""
 
+import atexit
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,14 +12,17 @@ import msgspec
 from mlcube import files
 from mlcube.errors import CubeError
 from mlcube.locks import Holder, alive, this_process
-from mlcube.store import listing
+from mlcube.store import beside, listing
 from mlcube.store.kept import Folder, read_manifest
 from mlcube.unpacking import remove
 
 if TYPE_CHECKING:
     from mlcube.store.content import Store
 
-__all__ = ["prune", "using"]
+__all__ = ["need", "prune", "using"]
+
+_needed: set[tuple[int, str, str]] = set()
+"""Process, store and digest of what was said to be needed until the process ends."""
 
 
 class _Use(msgspec.Struct, frozen=True):
@@ -30,7 +34,10 @@ class _Use(msgspec.Struct, frozen=True):
 
 @contextmanager
 def using(store: "Store", digests: Iterable[str]) -> Iterator[None]:
-    """Cubes and blobs that must stay as long as the context lasts."""
+    """What must stay as long as the context lasts."""
+    if os.path.isdir(store.path) and not os.access(store.path, os.W_OK):
+        yield  # who shares a store that is read-only to him cannot say what he needs
+        return
     folder = os.path.join(store.path, "using")
     path = os.path.join(folder, f"{os.getpid()}-{os.urandom(4).hex()}")
     with store.lock("store"):  # no prune that has looked already removes anything after this
@@ -43,9 +50,22 @@ def using(store: "Store", digests: Iterable[str]) -> Iterator[None]:
             os.unlink(path)
 
 
+def need(store: "Store", digests: Iterable[str]) -> None:
+    """What must stay until this process ends."""
+    process = os.getpid()
+    new = {(process, store.path, digest) for digest in digests} - _needed
+    if not new:
+        return
+    stack = ExitStack()
+    stack.enter_context(using(store, [digest for _, _, digest in new]))
+    _needed.update(new)
+    # What was forked off this process, and ends before it, takes nothing away from it.
+    atexit.register(lambda: stack.close() if os.getpid() == process else None)
+
+
 def prune(store: "Store", older_than: float, keep: Sequence[str]) -> int:
     """Remove what was not used for so many seconds. The bytes that were freed."""
-    if not os.path.isdir(store.path):
+    if not os.path.isdir(os.path.dirname(store.path)):
         return 0
     with store.lock("store"):
         before = time.time() - older_than
@@ -71,14 +91,14 @@ def prune(store: "Store", older_than: float, keep: Sequence[str]) -> int:
             else:
                 removed.update(held.digests)
                 os.unlink(path)
-        return freed + _remove_blobs(store, needed, removed, before)
+        return freed + _remove_blobs(store, needed, removed, before) + beside.prune(store, before, spared)
 
 
 def _in_use(store: "Store") -> set[str]:
     """What processes that live need."""
     found: set[str] = set()
     folder = os.path.join(store.path, "using")
-    for name in _names(folder):
+    for name in files.names(folder):
         path = os.path.join(folder, name)
         with suppress(OSError, msgspec.MsgspecError):
             use = msgspec.json.decode(files.read_small(path), type=_Use)
@@ -91,7 +111,7 @@ def _in_use(store: "Store") -> set[str]:
 
 def _folders(store: "Store") -> list[str]:
     folder = os.path.join(store.path, "cubes")
-    return [os.path.join(folder, name) for name in _names(folder) if not name.startswith(".")]
+    return [os.path.join(folder, name) for name in files.names(folder) if not name.startswith(".")]
 
 
 def _needs(folder: Folder, digest: str) -> set[str]:
@@ -124,7 +144,7 @@ def _half_made(store: "Store", spared: set[str]) -> int:
     """What a process that was killed has left of a cube."""
     folder = os.path.join(store.path, "cubes")
     in_making = {digest.removeprefix("sha256:").replace(":", "-") for digest in spared}
-    for name in _names(folder):
+    for name in files.names(folder):
         if name.startswith(".") and name[1:].partition(".")[0] not in in_making:
             remove(os.path.join(folder, name))
     return 0
@@ -141,7 +161,7 @@ def _remove_blobs(store: "Store", needed: set[str], removed: set[str], before: f
     """Blobs that nothing needs any more, and those that nobody has come back for."""
     folder = os.path.join(store.path, "blobs", "sha256")
     freed = 0
-    for name in _names(folder):
+    for name in files.names(folder):
         digest = f"sha256:{name.partition('.')[0]}"
         path = os.path.join(folder, name)
         if digest in needed or not (digest in removed or _modified(path) <= before):
@@ -158,10 +178,3 @@ def _modified(path: str) -> float:
         return os.stat(path).st_mtime
     except OSError:
         return time.time()
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []

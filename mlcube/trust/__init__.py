@@ -20,5 +20,16 @@ def policy_path() -> str:
 
 
 def in_force() -> bool:
-    """Whether there is a policy; one that is named must be there, and counts before it is."""
-    return bool(os.environ.get(VARIABLE)) or os.path.lexists(policy_path())
+    """Whether there is a policy; one that is named must be there, and counts before it is.
+
+    So does one of which nobody may know whether it is there: only where there is none, there is none.
+    """
+    if os.environ.get(VARIABLE):
+        return True
+    try:
+        os.lstat(policy_path())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -11,11 +11,9 @@ import msgspec
 from mlcube.errors import CubeError, MissingInput
 from mlcube.trust import secretbox
 from mlcube.trust.keys import PrivateKey, PublicKey, kind, require
+from mlcube.withheld import PASSWORD
 
-__all__ = ["PASSWORD", "create", "read_private"]
-
-PASSWORD = "CUBE_KEY_PASSWORD"  # noqa: S105 - the name of the variable
-"""The variable that gives a passphrase where nobody can be asked."""
+__all__ = ["create", "read_private"]
 
 _LABEL = "ENCRYPTED SIGSTORE PRIVATE KEY"
 _LABELS = (_LABEL, "ENCRYPTED COSIGN PRIVATE KEY")
@@ -104,11 +102,20 @@ def _content(path: str) -> bytes:
 
 
 def _write_new(path: str, text: str, mode: int) -> None:
+    """All of it, or nothing: half a key would be found out about when it is needed."""
+    created = False
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        created = True
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text)
-    except OSError as error:
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        if created:
+            os.unlink(path)
+        if not isinstance(error, OSError):
+            raise
         raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None
 
 

@@ -20,6 +20,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Path, oci, bundle, git, archive or zoo."""
     name: str
     """What was asked for: a name in a zoo, a repository without its host, a path, an address."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the same: rules speak of them as well."""
     repository: str | None = None
     """`host/name` where it lies, if it lies in a registry."""
     digest: str | None = None
@@ -111,4 +113,5 @@ def _about(rule: Rule, subject: Subject) -> bool:
             return False
     if rule.zoos is not None and (subject.kind != "zoo" or subject.zoo not in rule.zoos):
         return False
-    return rule.names is None or any(matches(pattern, subject.name) for pattern in rule.names)
+    names = (subject.name, *subject.aliases)
+    return rule.names is None or any(matches(pattern, name) for pattern in rule.names for name in names)

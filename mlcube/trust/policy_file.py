@@ -1,6 +1,7 @@
 """The file `trust.yaml`: which cubes may run on this machine, and who must have signed them."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -98,6 +99,7 @@ def parse_policy(document: Document, path: str) -> Policy:
     keys, problems = _keys(found, document, os.path.dirname(os.path.abspath(path)))
     for index, rule in enumerate(found.rules):
         problems += _rule_problems(rule, index, found, document)
+        problems += _unmatched(rule, index, document)
     if found.default == "signed" and not found.keys:
         problems.append(_problem(document, ("default",), "`signed` needs a key", "keys: {lab: lab.pub}"))
     if problems:
@@ -153,6 +155,28 @@ def _rule_problems(rule: Rule, index: int, found: PolicyFile, document: Document
     for kind in unsigned:
         message = f"a cube of kind `{kind}` carries no signature, so `allow: signed` forbids it"
         problems.append(_problem(document, (*place, "allow"), message, "write a rule of its own: always, or never"))
+    return problems
+
+
+def _unmatched(rule: Rule, index: int, document: Document) -> list[Problem]:
+    """What was meant to match something and matches nothing, or everything."""
+    place: Key = ("rules", index)
+    problems = [
+        _problem(document, (*place, field), f"`{field}` says nothing, and left out it matches anything", None)
+        for field in ("kinds", "registries", "zoos", "names", "keys")
+        if getattr(rule, field) is None and field in document.data["rules"][index]
+    ]
+    for at, pattern in enumerate(rule.registries or ()):
+        host, _, name = pattern.partition("://")[2].partition("/") if "://" in pattern else pattern.partition("/")
+        if "://" in pattern or pattern.endswith("/") or set(":@") & set(name) or pattern != pattern.strip():
+            plain = re.split("[:@]", name)[0].rstrip("/")
+            message = f"`{pattern}` matches no registry: it is written as `host[:port]/name`"
+            problems.append(_problem(document, (*place, "registries", at), message, f"{host}/{plain or '**'}"))
+    for at, pattern in enumerate(rule.names or ()):
+        if pattern.startswith(("~", "./", "../", "oci://", "git+")) or (pattern.endswith("/") and pattern != "/"):
+            message = f"`{pattern}` matches no name: paths are written out, addresses as they are asked for"
+            hint = "a path begins with `/`, an address with https://, ssh:// or file://, and none ends in a slash"
+            problems.append(_problem(document, (*place, "names", at), message, hint))
     return problems
 
 

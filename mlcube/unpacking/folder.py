@@ -7,14 +7,17 @@ from typing import Protocol
 
 import msgspec
 
-from mlcube.errors import CubeError, Damaged
+from mlcube.errors import CubeError, Damaged, escaped
 
-__all__ = ["Placed", "Readable", "Unpacking", "refused", "remove"]
+__all__ = ["Placed", "Readable", "Unpacking", "refused", "remove", "shown"]
 
 _PIECE_BYTES = 1 << 20
 _MOST_MEMBERS = 1_000_000
 _MOST_BYTES = 1 << 50
 _LONGEST_TARGET = 4096
+_DEEPEST = 128
+"""In so many folders an entry may lie; what is nested more deeply, many programs could not even remove."""
+_LONGEST_SHOWN = 200
 
 
 class Readable(Protocol):
@@ -38,8 +41,9 @@ class Unpacking:
     """A folder that is filled, from one archive or several; used as a context, an error leaves nothing of it.
 
     Refused, each with the entry's name: absolute names and those with `..`, links that leave, entries below a link or
-    a file, devices, named pipes, sparse files, set-id bits, names that come twice or differ only in case, and more
-    bytes or entries than were declared. Links are made last, so that nothing is ever written through one.
+    a file, devices, named pipes, sparse files, set-id bits, names that come twice or differ only in case, folders
+    nested deeper than any are, and more bytes or entries than were declared; folders that no entry names count too.
+    Links are made last, so that nothing is ever written through one.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Unpacking:
         self._kinds: dict[str, str] = {"": "directory"}
         self._folded: dict[str, str] = {}
         self._links: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
         self.placed: list[Placed] = []
 
     def __enter__(self) -> "Unpacking":
@@ -71,23 +76,27 @@ class Unpacking:
     def directory(self, name: str) -> None:
         """A folder, and those that it lies in."""
         path = self._clean(name)
-        self._count(name)
-        if path:
-            self._make(path, name)
+        if path in self._kinds:
+            self._count(name)
+        self._make(path, name)
+
+    def small_file(self, name: str, mode: int, content: "bytes | memoryview") -> Placed:
+        """A file whose content is at hand."""
+        import hashlib
+
+        descriptor = self._created(name, mode, len(content))
+        try:
+            _write(descriptor, content)
+        finally:
+            os.close(descriptor)
+        return self.note(name, hashlib.sha256(content).hexdigest())
 
     def file(self, name: str, mode: int, size: int, content: Readable) -> Placed:
         """A file, of exactly `size` bytes."""
         import hashlib
 
-        if mode & (stat.S_ISUID | stat.S_ISGID):
-            raise refused(name, "has a set-id bit")
-        path = self.reserve(name)
-        self.most_bytes -= size
-        if self.most_bytes < 0:
-            raise refused(name, "is more than was declared")
         digest = hashlib.sha256()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o555 if mode & 0o100 else 0o444)
+        descriptor = self._created(name, mode, size)
         try:
             left = size
             while left:
@@ -102,6 +111,18 @@ class Unpacking:
             os.close(descriptor)
         return self.note(name, digest.hexdigest())
 
+    def _created(self, name: str, mode: int, size: int) -> int:
+        """A new file, open for its `size` bytes."""
+        if mode & (stat.S_ISUID | stat.S_ISGID):
+            raise refused(name, "has a set-id bit")
+        if size < 0:
+            raise refused(name, "has a size below zero")
+        path = self.reserve(name)
+        self.most_bytes -= size
+        if self.most_bytes < 0:
+            raise refused(name, "is more than was declared")
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o555 if mode & 0o100 else 0o444)
+
     def reserve(self, name: str) -> str:
         """Where a file of that name will lie, for who puts it there himself and then tells by `note`."""
         path = self._clean(name)
@@ -115,6 +136,7 @@ class Unpacking:
         """A file is there, and has this digest."""
         placed = Placed(self._clean(name), sha256)
         self.placed.append(placed)
+        self._digests[placed.path] = sha256
         return placed
 
     def link(self, name: str, target: str) -> None:
@@ -127,7 +149,7 @@ class Unpacking:
         ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
         # `..` behind a name would lead up from where that name leads, if it is a link.
         if target.startswith("/") or ups > path.count("/") or ".." in parts[ups:]:
-            raise refused(name, f"is a link to `{target}`, which leaves the cube")
+            raise refused(name, f"is a link to `{shown(target)}`, which leaves the cube")
         self._claim(path, "link", name)
         self._links[path] = target
 
@@ -148,9 +170,9 @@ class Unpacking:
     def hard_link(self, name: str, target: str) -> None:
         """Another name of a file that came before."""
         source = "/".join(part for part in target.split("/") if part not in ("", "."))
-        if self._kinds.get(source) != "file":
-            raise refused(name, f"is a link to `{target}`, which is no file that came before it")
-        digest = next(each.sha256 for each in self.placed if each.path == source)
+        digest = self._digests.get(source)
+        if digest is None:
+            raise refused(name, f"is a link to `{shown(target)}`, which is no file that came before it")
         os.link(os.path.join(self.root, source), self.reserve(name), follow_symlinks=False)
         self.note(name, digest)
 
@@ -167,7 +189,10 @@ class Unpacking:
             raise refused(name, "has `..` in its name")
         if "\0" in name or "\\" in name:
             raise refused(name, "has a letter in its name that no path may have")
-        return "/".join(part for part in parts if part not in ("", "."))
+        parts = [part for part in parts if part not in ("", ".")]
+        if len(parts) > _DEEPEST:
+            raise refused(name, f"lies in more than {_DEEPEST} folders")
+        return "/".join(parts)
 
     def _count(self, name: str) -> None:
         self.most_members -= 1
@@ -180,7 +205,8 @@ class Unpacking:
         if kind == "directory":
             return
         if kind is not None:
-            raise refused(name, f"comes twice, or lies below `{path}`, which is a {kind}")
+            raise refused(name, f"comes twice, or lies below `{shown(path)}`, which is a {kind}")
+        self._count(name)
         self._make(os.path.dirname(path), name)
         self._fold(path, name)
         os.mkdir(os.path.join(self.root, path), 0o755)
@@ -201,19 +227,22 @@ class Unpacking:
 
             folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
         if (other := self._folded.setdefault(folded, path)) != path:
-            raise refused(name, f"and `{other}` differ only in case")
+            raise refused(name, f"and `{shown(other)}` differ only in case")
 
 
 def remove(path: str) -> None:
     """Remove a folder whose files and folders may be read-only. What is not there needs no removing."""
     import shutil
 
+    if os.path.islink(path):  # what it leads to is none of ours
+        os.unlink(path)
+        return
     for folder, _, _ in os.walk(path):
         os.chmod(folder, 0o700)
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _write(descriptor: int, piece: bytes) -> None:
+def _write(descriptor: int, piece: "bytes | memoryview") -> None:
     rest = memoryview(piece)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -221,4 +250,10 @@ def _write(descriptor: int, piece: bytes) -> None:
 
 def refused(name: str, why: str) -> Damaged:
     """The error for an entry of an archive that is not unpacked."""
-    return Damaged(f"the entry `{name}` of the archive {why}: nothing was unpacked")
+    return Damaged(f"the entry `{shown(name)}` of the archive {why}: nothing was unpacked")
+
+
+def shown(name: str) -> str:
+    """A name, as a message may quote it: it ends neither the line nor the quotation, and is of a reasonable length."""
+    name = escaped(name, lines=False).replace("`", "'")
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."

@@ -23,6 +23,7 @@ INDEX_BYTES = 64 << 20
 _PIECE = 1 << 16
 _SECONDS, _SECONDS_IN_ALL = 15.0, 120.0
 _MOST_REDIRECTS = 5
+_HOW = "a zoo is what `cube zoo build SOURCE... -o FOLDER` writes; `cube zoo list` shows those that are asked"
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -76,10 +77,10 @@ def _read(name: str, place: str) -> bytes:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             content = file.read(INDEX_BYTES + 1)
     except FileNotFoundError:
-        raise MissingInput(f"the zoo `{name}` has no index: there is no `{path}`", hint="cube zoo list") from None
+        raise MissingInput(f"the zoo `{name}` has no index: there is no `{path}`", hint=_HOW) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise MissingInput(f"the index of the zoo `{name}` cannot be read: `{path}`: {reason}") from None
+        raise MissingInput(f"the index of the zoo `{name}` cannot be read: `{path}`: {reason}", hint=_HOW) from None
     if len(content) > INDEX_BYTES:
         raise _too_long(name)
     return content
@@ -108,12 +109,13 @@ def _got(name: str, url: str, kept: _Kept | None) -> tuple[bytes, Any]:
             if error.code == 304 and kept:
                 raise _Unchanged from None
             if error.code in (404, 410):
-                raise MissingInput(f"{what} has no index there", hint="cube zoo list") from None
+                raise MissingInput(f"{what} has no index there", hint=_HOW) from None
             raise Unreachable(f"{what} answers with status {error.code}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        raise Unreachable(f"{what} does not answer: {text.lower()}") from None
+        hint = "check the address, and whether the zoo is served there"
+        raise Unreachable(f"{what} does not answer: {text.lower()}", hint=hint) from None
 
 
 def _opener(url: str) -> Any:

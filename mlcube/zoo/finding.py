@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mlcube.errors import CubeError, MissingInput, Unreachable, UsageError, did_you_mean
+from mlcube.errors import CubeError, MissingInput, Unreachable, UsageError, closest, did_you_mean
 from mlcube.settings import read_settings
 from mlcube.zoo.entries import Entry, Index
 from mlcube.zoo.fetching import fetch
@@ -205,5 +205,15 @@ def _published(zoo: str, name: str, entry: _Brief) -> Found:
 
 
 def _unknown(name: str, known: Sequence[str]) -> CubeError:
-    hint = did_you_mean(name, tuple(dict.fromkeys(known))[:5000]) or f"cube search {name.rpartition('/')[2]}"
-    return MissingInput(f"no zoo knows `{name}`", hint=hint)
+    """The error for a name among none of those that the zoos know which were asked."""
+    zoos, names = tuple(configured()), tuple(dict.fromkeys(known))[:5000]
+    first, slash, rest = name.partition("/")
+    if slash and first in zoos:
+        meant = closest(rest, names)
+        hint = f"did you mean `{first}/{meant}`?" if meant else f"cube zoo list {first}"
+        return MissingInput(f"the zoo `{first}` knows no `{rest}`", hint=hint)
+    if slash and (near := closest(first, zoos)) and (meant := rest if rest in names else closest(rest, names)):
+        return MissingInput(f"no zoo is named `{first}`", hint=f"did you mean `{near}/{meant}`?")
+    if slash and rest in names:
+        return MissingInput(f"no zoo knows `{name}`", hint=f"did you mean `{rest}`?")
+    return MissingInput(f"no zoo knows `{name}`", hint=did_you_mean(name, names) or f"cube search {rest or first}")

@@ -8,7 +8,7 @@ import msgspec
 
 from mlcube import oci
 from mlcube.artifact import ARTIFACT, CARD, PACK, PACKED, CubeConfig, read_config
-from mlcube.errors import Damaged, InvalidFile, MissingInput
+from mlcube.errors import Damaged, InvalidFile, MissingInput, escaped
 from mlcube.oci import Manifest
 from mlcube.registry import Registry, Repository, in_parallel
 from mlcube.trust import signing
@@ -37,6 +37,10 @@ def describe_repository(
     What a tag leads to that is no cube is left out.
     """
     repository, reference = _parsed(source)
+
+    def told(text: str) -> None:
+        report(escaped(text, lines=False))  # what others publish takes no line of its own
+
     with Registry(repository, check=check, report=report) as registry:
         tags = (reference,) if reference else tuple(tag for tag in registry.tags() if not _OURS.fullmatch(tag))
         digests: dict[str, list[str]] = {}
@@ -44,13 +48,12 @@ def describe_repository(
         for tag, descriptor in zip(tags, resolved, strict=True):
             digests.setdefault(descriptor.digest, []).extend([tag] if ":" not in tag else [])
         jobs = [
-            partial(_described, registry, digest, tuple(sorted(named)), keys, report)
-            for digest, named in digests.items()
+            partial(_described, registry, digest, tuple(sorted(named)), keys, told) for digest, named in digests.items()
         ]
         found = [each for each in in_parallel(jobs, check=check) if each is not None]
     if not found:
         raise MissingInput(f"`{source}` leads to no cube", hint="cube publish PATH oci://host/repository:tag")
-    return _told_apart(found, report)
+    return _told_apart(found, told)
 
 
 def _parsed(source: str) -> tuple[Repository, str | None]:

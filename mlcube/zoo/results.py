@@ -63,16 +63,18 @@ def packed_results(packs: Callable[[], list[bytes]]) -> tuple[Result, ...]:
     import io
     import tarfile
 
+    from mlcube.unpacking import bounded
+
     contents: dict[str, bytes] = {}
     try:
         for pack in packs():
-            with tarfile.open(fileobj=io.BytesIO(pack), mode="r:") as archive:
+            with tarfile.open(fileobj=io.BytesIO(pack), mode="r|", tarinfo=bounded()) as archive:
                 for member in archive:
                     wanted = member.name in FILES or (member.name.startswith(f"{FOLDER}/") and ".json" in member.name)
                     if wanted and member.isreg() and not member.issparse() and member.size <= _MOST_BYTES:
                         file = archive.extractfile(member)
                         contents[member.name] = file.read() if file else b""
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidFile((Problem(message=f"a pack is no archive: {error}"),)) from None
     found: list[Result] = []
     for name in [each for each in FILES if each in contents][:1]:

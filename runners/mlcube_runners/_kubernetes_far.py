@@ -1,8 +1,9 @@
 """What cube does inside the pod, beside the task: receives what it reads, tells what it prints, gives what it wrote."""
 
 from mlcube.listening import LISTENING
+from mlcube_runners._kubernetes_sending import LISTING
 
-__all__ = ["FAR", "PART_MEBIBYTES", "PLACE", "STREAMS"]
+__all__ = ["FAR", "PLACE", "STREAMS"]
 
 PLACE = "/cube"
 """Where the volume of the run is mounted in the containers of cube's own."""
@@ -10,16 +11,17 @@ PLACE = "/cube"
 STREAMS = "/mlcube/streams"
 """Where the task's container has the directory in which its output is kept."""
 
-PART_MEBIBYTES = 128
+_PART_MEBIBYTES = 128
 """How much is fetched at once, and is fetched again if its connection fails."""
 
 # `head -c` reads more than it prints on some systems, and what it read is lost to the next one; `dd` does not.
-_FAR = r"""# receive FOLDER... -- TARGET...|take|has|begin|collect PACKING...|follow|stop|kill|give
+_FAR = r"""# receive FOLDER... -- [all]|unpack|append|close|list|begin|collect PACKING...|follow|stop|kill|give
 cd /cube || exit 1
 verb=$1
 shift
 
 @LISTENING@
+@LISTING@
 # Listens for what the others here do.
 hear() {
   [ -d control ] || mkdir -p control
@@ -42,43 +44,70 @@ size() {
   wc -c 2>/dev/null <"$1" || echo 0
 }
 
-# Until something of a later parcel comes, or the word to begin, which comes last.
-hear_news() {
-  read -r latest <&5
-  case $latest in
-    late) echo "nothing has come for an hour" >&2 && exit 1 ;;
-    broken) exit 1 ;;
-  esac
-}
-
-hand_on() {
-  rounds=0
-  until [ -p control/news ]; do rest; done
-  echo "$1" >control/news
-}
-
-# Only one connection at a time gives to `tar`. One that was cut may not know it: it gets no more than it has.
+# Only one connection at a time brings something. One that was cut may not know it: it gets no more than it has.
 alone() {
   hear
   rounds=0
+  until [ -p control/news ]; do rest; done
+  rounds=0
   until mkdir control/taking 2>/dev/null; do
-    taker=$(cat control/taking/taker 2>/dev/null)
-    if [ -n "$taker" ] && ! kill -0 "$taker" 2>/dev/null && [ -d control/taking ]; then
-      [ ! -e control/taking/given ] || { echo "what has come is not known" >&2; hand_on broken; exit 1; }
-      free
-    elif [ -e control/taking/reader ]; then
-      kill "$(cat control/taking/reader)" 2>/dev/null
-    elif [ ! -e control/taking/given ] && [ $rounds -gt 1 ]; then
-      kill "$taker" 2>/dev/null
+    for taker in control/taking/taker.*; do :; done
+    if [ -e "$taker" ] && { [ -e control/taking/reader ] || [ $rounds -gt 1 ]; }; then
+      free "${taker##*.}"
+    elif [ $rounds -le 1 ] || ! rmdir control/taking 2>/dev/null; then
+      rest
     fi
-    rest
   done
-  echo $$ >control/taking/taker.new && mv control/taking/taker.new control/taking/taker
+  : >"control/taking/taker.$$"
+  echo "$verb" >>control/heard
 }
 
-free() {
+# Reads what the connection brings, in a process that the next connection can end.
+reading() { # reading COMMAND...
+  sh -c 'echo $$ >control/taking/reader && exec "$@"' sh "$@"
+}
+
+# Whether a connection is being told what is there, which may take long.
+lists() {
+  for taker in control/taking/taker.*; do :; done
+  kill -0 "${taker##*.}" && ! kill -0 "$(cat control/taking/reader)"
+} 2>/dev/null
+
+# Makes room for the next one, once: who has it may come to its end while another one ends it.
+free() { # free PROCESS
+  rm "control/taking/taker.$1" 2>/dev/null || return 0
+  [ "$1" = $$ ] || kill -s KILL "$1" $(cat control/taking/reader) 2>/dev/null
   mv control/taking "control/taking.$$" && rm -r "control/taking.$$"
   tell control/words.*
+}
+
+# A mode as `ls` prints it.
+symbolic() { # symbolic MODE
+  echo "$1" | sed 's/^\(...\)\(...\)/u=\1,g=\2,o=/' | tr sStT 'x-x-' | tr -d -
+}
+
+# The mode and the time of a file that was appended to, also by one who was ended before the file was.
+finish() {
+  [ -e control/appended ] || return 0
+  { read -r mode && read -r changed && IFS= read -r file; } <control/appended
+  chmod "$mode" "$file"
+  [ -z "$changed" ] || touch -d "@$changed" "$file"
+  rm control/appended
+}
+
+# What is there now, or why it is not.
+conclude() { # conclude STATUS TARGET
+  finish
+  if [ "$1" -eq 0 ]; then
+    (cd "$2" && links= && list_all .)
+    echo done
+  else
+    # An archive that ends too early came through a connection that did.
+    grep -qE '^[^:]*: (Unexpected EOF|short read|This does not look)' complaint.$$ ||
+      echo "failed $(head -n 1 complaint.$$)"
+  fi
+  rm -f complaint.$$
+  free $$
 }
 
 # The number of the task's first process; the containers see each other's.
@@ -124,68 +153,57 @@ case $verb in
     shift
     : >streams/stdout && : >streams/stderr && mkfifo control/told streams/alive || exit 1
     [ $# -gt 0 ] || exit 0 # nothing comes at all
-    number=0
-    for target do
-      mkfifo "control/parcel.$number" || exit 1
-      number=$((number + 1))
+    for program in tar find cksum; do
+      command -v $program >/dev/null || { echo "the image has no \`$program\`: see \`staging_image\`" >&2; exit 1; }
     done
     mkfifo control/news.new && exec 5<>control/news.new && mv control/news.new control/news || exit 1
     tell control/words.*
     (
       before=
       while sleep 3600; do
-        now=$(cat control/taken.* 2>/dev/null | cksum)
-        [ "$now" != "$before" ] || break
+        now=$({ cat control/heard; du -s .; } 2>/dev/null | cksum)
+        [ "$now" != "$before" ] || lists || break
         before=$now
       done
       echo late >&5
     ) >/dev/null 2>&1 &
-    parcel=0 latest=-1
-    for target do
-      while [ "$latest" -lt $parcel ]; do hear_news; done
-      if [ "$latest" = $parcel ]; then
-        { tar -C "$target" -xof - && cat >/dev/null || { echo broken >&5 && false; }; } <"control/parcel.$parcel" &
-        exec 4>"control/parcel.$parcel" # so that it does not end between two connections
-        while [ "$latest" -le $parcel ]; do hear_news; done
-        exec 4>&-
-        wait $! || exit 1
-      fi
-      parcel=$((parcel + 1))
-    done
-    while [ "$latest" -lt $parcel ]; do hear_news; done
+    read -r news <&5
+    [ "$news" != late ] || { echo "nothing has come for an hour" >&2; exit 1; }
     ;;
-  take) # take PARCEL MEBIBYTES: gives to `tar` what is read, and says for each so many mebibytes what they were
-    trap '' PIPE
+  unpack) # unpack TARGET: an archive is read
     alone
-    hand_on "$1"
-    : >>"control/taken.$1"
-    mkfifo "control/sum.$$"
-    exec 4>"control/parcel.$1"
-    : >control/taking/given
-    while :; do
-      cksum <"control/sum.$$" >"control/counted.$$" &
-      sh -c 'echo $$ >control/taking/reader && exec dd bs=1048576 "count=$1" iflag=fullblock 2>/dev/null' sh "$2" |
-        tee "control/sum.$$" >&4 || hand_on broken
-      wait $!
-      cat "control/counted.$$" >>"control/taken.$1"
-      cat "control/counted.$$"
-      read -r sum bytes <"control/counted.$$"
-      [ "$bytes" = $(($2 * 1048576)) ] || break
-    done
-    exec 4>&-
-    rm "control/sum.$$" "control/counted.$$"
-    free
+    status=0
+    export LANGUAGE=en
+    # What nothing could be added to is closed again, at the end.
+    find "$1" -type d ! -perm -200 -exec chmod u+w {} +
+    reading tar -C "$1" -xof - 2>complaint.$$ && cat >/dev/null || status=$?
+    conclude $status "$1"
     ;;
-  has) # has PARCEL LINES: what it was beyond so many lines
+  append) # append TARGET NAME BYTES MODE SECONDS: what is read comes after so many bytes of a file
     alone
-    free
-    ! [ -e "control/taken.$1" ] || tail -n +$(($2 + 1)) "control/taken.$1"
-    echo done
+    status=0
+    if [ "$(size "$1/$2")" = "$3" ]; then
+      printf '%s\n' "$(symbolic "$4")" "$5" "$1/$2" >control/appended.new && mv control/appended.new control/appended
+      chmod u+w "$1/$2"
+      reading cat 2>complaint.$$ >>"$1/$2" || status=$?
+    fi
+    conclude $status "$1"
+    ;;
+  close) # close TARGET: lines of a mode and a directory are read
+    alone
+    while IFS= read -r line; do
+      mkdir -p "$1/${line#* }" && chmod "$(symbolic "${line%% *}")" "$1/${line#* }"
+    done
+    conclude 0 "$1"
+    ;;
+  list) # list TARGET
+    alone
+    conclude 0 "$1"
     ;;
   begin)
     alone
-    free
-    hand_on 1000000 && echo done
+    free $$
+    echo begin >control/news && echo done
     ;;
   collect)
     # Who looks with `kubectl logs` sees in the log of this container what the task prints.
@@ -227,7 +245,7 @@ case $verb in
         echo "over $at" >&2
         exit 0
       }
-      rest
+      rest "$file" $at
     done
     ;;
   stop)
@@ -267,6 +285,6 @@ case $verb in
     fi
     ;;
 esac
-""".replace("@PART@", str(PART_MEBIBYTES))
-FAR = _FAR.replace("@LISTENING@\n", LISTENING)
-"""Words are a parcel's number, a part's number, and so on; a POSIX shell, and `tar`, `dd`, `tee` and `cksum`."""
+""".replace("@PART@", str(_PART_MEBIBYTES))
+FAR = _FAR.replace("@LISTENING@\n", LISTENING).replace("@LISTING@\n", LISTING)
+"""Words are a folder, a part's number, and so on; a POSIX shell, and `tar`, `find`, `cksum` and `dd`."""

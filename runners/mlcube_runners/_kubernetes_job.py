@@ -301,14 +301,18 @@ case $verb in
     done
     ;;
   receive) [ -z "$sends" ] || await receive ;;
-  send) # send PARCEL COMMAND...: an archive that the command prints
-    parcel=$1
-    shift
-    rm -f failed over ends piece.* sum.* words.*
-    { "$@" || : >failed; } | keep &
-    trap ': >over; tell words.*; wait; rm -f over ends piece.* sum.* words.*' EXIT
-    pass_on "$parcel"
-    [ ! -e failed ]
+  send) # send PARCEL TARGET SOURCE FOLLOW [NAME]...: all of a directory, or what there is of some names in it
+    parcel=$1 target=$2 source=$3 follow=$4
+    shift 4
+    if [ $# -eq 0 ]; then
+      set -- .
+    else
+      for name do
+        shift
+        [ ! -e "$source/$name" ] || set -- "$@" "./$name"
+      done
+    fi
+    [ $# -eq 0 ] || pass_on "$parcel" "$@"
     ;;
   start)
     [ ! -e started ] || exit 0
@@ -401,7 +405,6 @@ def job_script(
     local_image: str | None,
     patience_seconds: int,
     longest_seconds: int,
-    part_mebibytes: int,
     ranks: int,
 ) -> str:
     """The script for one job. `kubectl` is what each command begins with."""
@@ -426,6 +429,6 @@ def job_script(
     lines.append(f'cluster() {{ {shlex.join(kubectl)} "$@"; }}')
     first, _, rest = _JOB.partition("\n")
     whole = rest.replace("@RANKS@", RANKS if ranks > 1 else "").replace("@SENDING@\n", SENDING)
-    body = whole.replace("@LOST@", str(LOST_STATUS)).replace("@PART@", str(part_mebibytes))
+    body = whole.replace("@LOST@", str(LOST_STATUS))
     body = body.replace("@PAUSES@", " ".join(f"{pause:g}" for pause in limited(_PAUSES)))
     return "\n".join([first, *lines, body])

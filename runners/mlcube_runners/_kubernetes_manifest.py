@@ -121,7 +121,13 @@ def _pod(invocation: Invocation, staging: Staging, pod: Pod) -> dict[str, Any]:
     return {
         **_placement(pod),
         "shareProcessNamespace": True,  # so that the task can be told to end, and is not process 1
-        "initContainers": [_own("receive", pod, ("receive", *_folders(invocation, staging), "--", *_targets(staging)))],
+        "initContainers": [
+            _own(
+                "receive",
+                pod,
+                ("receive", *_folders(invocation, staging), "--", *(("all",) if staging.parcels else ())),
+            )
+        ],
         "containers": [_task(invocation, pod), *_collectors(pod)],
         "volumes": list(_volumes(invocation, pod)),
         **(_apart(invocation) if pod.ranks > 1 else {}),
@@ -253,7 +259,7 @@ def _volumes(invocation: Invocation, pod: Pod) -> Iterator[dict[str, Any]]:
 
 def _folders(invocation: Invocation, staging: Staging) -> tuple[str, ...]:
     """What must be there before anything comes, and where the task writes although nothing is sent."""
-    own = ("control/in", "control/taken", "streams", _within(f"{invocation.scratch}/home"))
+    own = ("control", "streams", _within(f"{invocation.scratch}/home"))
     staged = (each.staged.rpartition("/")[0] for each in invocation.parameters if each.staged)
     return tuple(dict.fromkeys((*own, *(_within(path) for path in (*_targets(staging), *staged)))))
 

@@ -1,102 +1,178 @@
-"""How an archive gets into a pod through one connection, and goes on through the next where that was cut."""
+"""How files get into a pod, and what of them has to be sent once more where a connection was cut."""
 
-from mlcube.listening import LISTENING
+import re
 
-__all__ = ["SENDING"]
+__all__ = ["LISTING", "SENDING"]
 
-_PIECE_MEBIBYTES = 32
-"""Of so much the pod says what it was. It is kept here until then; three pieces at most."""
+LISTING = r"""# A line for each of the paths and of what is in them: a file's sum, size and name, or a name. What its
+# owner may not read has no sum. What nothing may be added to has two lines: while it is filled it has one.
+list_all() { # list_all PATH...; `links` is -L where links are followed
+  find $links "$@" -type f -perm -400 -exec cksum {} +
+  find $links "$@" -type f ! -perm -400 -exec sh -c '
+    set -f
+    for file do set -- $(ls -ldnL "$file"); printf "0 %s %s\n" "$5" "$file"; done' sh {} +
+  find $links "$@" \( -type d -o -type l -o -type p \) -print -type d ! -perm -200 -print
+}
+"""
+"""A function of a POSIX shell with `find` and `cksum`, at both ends."""
 
-_SENDING = r"""# Keeps what is read, in pieces, until the pod has them.
-keep() {
-  listen words.keep
-  number=1
-  while [ ! -e over ]; do
-    dd bs=1048576 count=@PIECE@ iflag=fullblock >piece.new 2>complaint.keep || {
-      tail -n 1 complaint.keep >&2
-      : >failed
-      break
-    }
-    [ -s piece.new ] || break
-    cksum <piece.new >"sum.$number" && mv piece.new "piece.$number"
-    tell words.feed
-    number=$((number + 1)) rounds=0
-    while [ -e "piece.$((number - 3))" ] && [ ! -e over ] && kill -0 $$ 2>/dev/null; do rest; done
-  done
-  rm -f piece.new
-  echo $number >ends.new && mv ends.new ends
-  tell words.feed
+_SENDING = r"""newline='
+'
+
+# What is to be there.
+list_here() { # list_here [PATH]...
+  (cd "$source" && list_all "$@") | LC_ALL=C sort
 }
 
-# Whether this is the number after the last piece's, as far as is known.
-ends_before() {
-  [ -e ends ] && [ "$(cat ends)" = "$1" ]
-}
-
-# Prints the pieces from the current one on, or the rest of it, where the pod has some.
-feed() {
-  listen words.feed
-  if [ $offset -gt 0 ]; then
-    tail -c +$((offset + 1)) "piece.$piece"
-    return
+# Of all of it, or of what is known to be lacking.
+archive() { # archive [PATH]...
+  export LANGUAGE=en
+  if [ ! -e "$own/lacking" ]; then
+    tar -C "$source" $follow -cf - "$@"
+  elif [ -n "$lists" ]; then
+    tar -C "$source" $follow --no-recursion $lists -cf - -T - <"$own/lacking"
+  else
+    set --
+    while IFS= read -r path; do set -- "$@" "$path"; done <"$own/lacking"
+    tar -C "$source" $follow --no-recursion -cf - "$@"
   fi
-  rounds=0
-  while [ ! -e cut ] && [ ! -e over ] && kill -0 $$ 2>/dev/null && ! ends_before $piece; do
-    if [ -e "piece.$piece" ]; then
-      cat "piece.$piece" || return
-      piece=$((piece + 1)) rounds=0
-    else
-      rest
-    fi
+}
+
+# Whether `tar` has failed because nobody listened any more, or because of what changes: that its sum will tell.
+excused() { # excused STATUS
+  [ "$1" -ne 141 ] || return 0
+  [ "$1" -eq 1 ] && [ -s "$own/unread" ] && ! grep -qvE "@CHANGES@" "$own/unread"
+}
+
+# What the pod says of what it has, `done` last.
+deliver() { # deliver [PATH]...
+  { archive "$@" 2>"$own/unread" || excused $? || : >"$own/failed"; } |
+    inside receive unpack "$target" >"$own/had" 2>"$own/complaint" || :
+  [ ! -e "$own/failed" ] || { cat "$own/unread" >&2; exit 1; }
+}
+
+# Whether everything is there; if the pod has said what is, `told` is yes, and the rest is in `missing`.
+complete() {
+  told=
+  said=$(tail -n 1 "$own/had")
+  case $said in
+    done) ;;
+    failed*) say "error: the pod cannot take what is sent: ${said#failed }"; exit 74 ;;
+    *) return 1 ;;
+  esac
+  wait $listing || :
+  sed '$d' "$own/had" | LC_ALL=C sort >"$own/there"
+  LC_ALL=C comm -23 "$own/here" "$own/there" >"$own/missing"
+  told=yes
+  [ ! -s "$own/missing" ]
+}
+
+# Makes a list for `tar` of what is missing, or of everything, but for directories to which nothing may be added: a pod
+# could not fill them. Without such, and where a name would be no line of it, there is none, and everything is sent.
+list_lacking() { # list_lacking [PATH]...
+  rm -f "$own/lacking"
+  (cd "$source" && find $links "$@" -type d ! -perm -200 -print) 2>/dev/null | LC_ALL=C sort -r >"$own/locked"
+  [ -n "$told" ] || [ -s "$own/locked" ] || return 0
+  case $* in *"$newline"*) return 0 ;; esac
+  (cd "$source" && LC_ALL=C find $links "$@" -name "*$newline*" -print) 2>/dev/null | grep -q '' && return 0
+  if [ -n "$told" ]; then
+    LC_ALL=C sed 's/^[0-9]* [0-9]* \././' "$own/missing"
+  else
+    (cd "$source" && find $links "$@" -type d -print && find $links "$@" ! -type d -print) 2>/dev/null
+  fi | LC_ALL=C awk '
+    BEGIN { while ((getline line <ARGV[1]) > 0) locked[line]; ARGV[1] = "" }
+    !($0 in locked)
+  ' "$own/locked" - >"$own/lacking"
+  [ -n "$told" ] || [ -s "$own/lacking" ] || { rm "$own/lacking"; return 0; }
+  for lists in --no-unquote --no-recursion ''; do
+    ! tar --no-recursion $lists -cf /dev/null -T /dev/null 2>/dev/null || break
   done
+  case $lists in
+    --no-unquote) ;;
+    --no-recursion) ! grep -qF '\' "$own/lacking" || rm "$own/lacking" ;;
+    *)
+      tar --no-recursion -cf /dev/null . 2>/dev/null && [ $(wc -l <"$own/lacking") -le @MOST@ ] ||
+        rm "$own/lacking"
+      ;;
+  esac
 }
 
-# What the pod says it has must be what was sent, the end of a piece or all of it.
-acknowledge() { # acknowledge SUM BYTES
-  lines=$((lines + 1))
-  [ "$2" != 0 ] || return 0
-  whole=$(cat "sum.$piece")
-  if [ "$whole" != "$1 $2" ] || [ $offset -gt 0 ]; then
-    [ "$(tail -c +$((offset + 1)) "piece.$piece" | head -c "$2" | cksum)" = "$1 $2" ] || {
-      say "error: what the pod has is not what was sent: it changed in the meantime, or on its way"
-      exit 74
-    }
-  fi
-  offset=$((offset + $2))
-  [ $offset != "${whole#* }" ] || {
-    rm -f "piece.$piece" "sum.$piece"
-    tell words.keep
-    piece=$((piece + 1)) offset=0
-  }
+mode_of() { # mode_of PATH
+  ls -ldL "$source/$1" | cut -c 2-10
 }
 
-# What has come there although its connection did not say so.
-catch_up() { # catch_up PARCEL
-  inside receive has "$1" $lines </dev/null >had 2>complaint && [ "$(tail -n 1 had)" = done ] || return
-  while read -r sum bytes; do [ "$sum" = done ] || acknowledge "$sum" "$bytes"; done <had
+# Makes the directories to which nothing may be added what they are. It fails where something else is lacking.
+close_up() {
+  [ -e "$own/lacking" ] && [ ! -s "$own/lacking" ] || return 1
+  while IFS= read -r path; do printf '%s %s\n' "$(mode_of "$path")" "$path"; done <"$own/locked" |
+    inside receive close "$target" >"$own/had" 2>"$own/complaint" || :
 }
 
-connect() { # connect PARCEL
-  rm -f cut said && mkfifo said
-  feed | inside receive take "$1" @PIECE@ >said 2>complaint &
-  sending=$!
-  while read -r sum bytes; do acknowledge "$sum" "$bytes"; done <said
-  : >cut
-  tell words.feed
-  wait $sending
+# Sends the rest of a file that was cut. It fails where the beginning of none is there.
+append() {
+  [ -e "$own/lacking" ] || return 1
+  cut=$(LC_ALL=C awk '
+    !/^[0-9]+ [0-9]+ \.\// { next }
+    { name = substr($0, length($1 " " $2 " ") + 1) }
+    NR == FNR { size[name] = $2; next }
+    name in size && $2 + 0 >= @LEAST@ && $2 + 0 < size[name] + 0 { print; exit }
+  ' "$own/missing" "$own/there")
+  sum=${cut%% *} name=${cut#* }
+  bytes=${name%% *} name=${name#* }
+  [ -n "$cut" ] && [ "$(head -c "$bytes" "$source/$name" | cksum)" = "$sum $bytes" ] || return 1
+  mode=$(mode_of "$name") changed=$(date -r "$source/$name" +%s)
+  tail -c "+$((bytes + 1))" "$source/$name" |
+    inside receive append "$target" "$name" "$bytes" "$mode" "$changed" >"$own/had" 2>"$own/complaint" || :
 }
 
-# While the pod gets some it is connected with again at once; else there are the pauses, hours in all.
-pass_on() { # pass_on PARCEL
-  piece=1 offset=0 lines=0
+read_here() { # read_here [PATH]...
+  list_here "$@" >"$own/here" 2>/dev/null &
+  listing=$!
+}
+
+# While the pod gets some it is connected with again at once; else there are the pauses, hours in all. Who sends once
+# more, because the one before was killed, is the only one from then on.
+pass_on() { # pass_on PARCEL [PATH]...
+  parcel=$1 own=sending.$$ changes=0 most=0 told= links=
+  shift
+  [ -z "$follow" ] || links=-L
+  for program in tar find cksum; do
+    command -v $program >/dev/null || { say "error: there is no \`$program\` here"; exit 1; }
+  done
+  echo $$ >"sender.$parcel"
+  rm -rf "$own" && mkdir "$own" || exit
+  trap 'rm -rf "$own"' EXIT
+  read_here "$@"
   while :; do
     for pause in $pauses; do
-      before=$lines
-      if [ ! -e "passed.$1" ] || catch_up "$1"; then
-        : >"passed.$1"
-        ends_before $piece || connect "$1"
-        ! ends_before $piece || return 0
+      [ "$(cat "sender.$parcel")" = $$ ] || exit @LOST@
+      whole=yes told=
+      if [ ! -e "passed.$parcel" ]; then
+        : >"passed.$parcel"
+        list_lacking "$@"
+        deliver "$@"
+      else
+        inside receive list "$target" </dev/null >"$own/had" 2>"$own/complaint" || :
+        ! complete || return 0
+        if [ -n "$told" ]; then
+          list_lacking "$@"
+          if append; then whole=; else close_up || deliver "$@"; fi
+        fi
       fi
+      ! complete || return 0
+      if [ "$told,$whole" = yes,yes ]; then
+        changes=$((changes + 1)) pause=
+        [ $changes -le 3 ] || {
+          say "error: what the pod has is not what is here: it changes, or changed on its way" \
+            "$(head -n 1 "$own/missing")"
+          exit 74
+        }
+        read_here "$@"
+        break
+      fi
+      before=$most
+      [ ! -e "$own/there" ] || most=$(awk '{ sum += $2 } END { printf "%.0f", sum }' "$own/there")
+      [ "$most" = "$before" ] || { pause=; break; }
       waited=0
       if look; then
         ! problem || exit 74
@@ -105,15 +181,24 @@ pass_on() { # pass_on PARCEL
           exit 74
         }
       fi
-      [ $lines = $before ] || { pause=; break; }
       [ $pause = end ] || sleep $pause
     done
-    [ $pause != end ] || {
-      cat complaint >&2
+    [ "$pause" != end ] || {
+      cat "$own/complaint" >&2
       exit @LOST@
     }
   done
 }
-""".replace("@PIECE@", str(_PIECE_MEBIBYTES))
-SENDING = LISTENING + _SENDING
-"""Functions of the script of a job: `keep` reads an archive while `pass_on` sends it."""
+"""
+_MOST_WORDS = 1000
+"""How many names a `tar` without `-T` gets as words."""
+_LEAST_BYTES = 1 << 20
+"""A file of which less than this is there is sent anew."""
+_CHANGES = (
+    ": (file changed as we read it|File shrank by [0-9]+ bytes; padding with zeros|File removed before we read it"
+    "|short read|socket ignored)$"
+)
+"""What a `tar` says of what changes."""
+_WORDS = {"LEAST": str(_LEAST_BYTES), "MOST": str(_MOST_WORDS), "CHANGES": _CHANGES}
+SENDING = LISTING + re.sub("@(LEAST|MOST|CHANGES)@", lambda found: _WORDS[found[1]], _SENDING)
+"""Functions of the script of a job: `pass_on` sends what the variables `source`, `follow` and `target` say."""

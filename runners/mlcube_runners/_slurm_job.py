@@ -10,7 +10,15 @@ newline='
 '
 
 number() {
-  head -n 1 job.number 2>/dev/null
+  known=
+  read -r known 2>/dev/null <job.number || :
+  printf '%s\n' "$known"
+}
+
+# When the job was submitted, as `submitted`, by the clock of whoever did.
+look_when() {
+  submitted=
+  { read -r submitted && read -r submitted; } 2>/dev/null <job.number || submitted=0
 }
 
 # Nothing when there is none; fails when nobody answers.
@@ -20,12 +28,20 @@ find_number() {
 }
 
 keep_number() {
-  [ -z "$1" ] || { printf '%s\n' "$1" "$(date +%s)" >job.number.new && mv job.number.new job.number; }
+  [ -z "$1" ] || {
+    name_answer
+    printf '%s\n' "$answer" "$1 " >alive
+    # Whoever finds it not empty finds it whole, and what another one adds changes nothing.
+    printf '%s\n' "$1" "$(date +%s)" >>job.number
+  }
 }
 
 # Also of a submission that was interrupted: what sbatch printed, or else the queue.
 learn_number() {
-  found=$(cat submitting.*/number 2>/dev/null | head -n 1)
+  found=
+  for each in submitting.*/number; do
+    [ -n "$found" ] || read -r found 2>/dev/null <"$each" || :
+  done
   [ -n "$found" ] || found=$(find_number) || return 1
   keep_number "${found%%;*}"
 }
@@ -57,7 +73,6 @@ begin() {
 }
 
 submit() {
-  mkdir -p started
   # The number of an earlier turn may have been lost on its way, or not be in the queue yet.
   if [ "$turn" -gt 1 ]; then
     for pause in 0 1 2; do
@@ -83,9 +98,12 @@ submit() {
 # Numbers are a cluster's own, and clocks a host's.
 name_answer() {
   [ -z "${answer-}" ] || return 0
-  cluster=$(cat cluster 2>/dev/null)
+  cluster=
+  read -r cluster 2>/dev/null <cluster || :
   [ -n "$cluster" ] || cluster=$(scontrol show config 2>/dev/null | sed -n 's/^ClusterName *= *//p')
-  answer=$(cache)/squeue.$(printf %s "$cluster.$here" | tr -c 'A-Za-z0-9._-' _)
+  answer=$cluster.$here
+  case $answer in *[!A-Za-z0-9._-]*) answer=$(printf %s "$answer" | tr -c 'A-Za-z0-9._-' _) ;; esac
+  answer=$(cache)/squeue.$answer
 }
 
 # One question for all jobs of the user: the answer lies where all of them find it, and is asked for ever more rarely.
@@ -96,10 +114,13 @@ ask_queue() {
   asked=0
   [ ! -r "$answer" ] || read -r asked <"$answer"
   case $asked in '' | *[!0-9]*) asked=0 ;; esac
-  if [ $((now - asked)) -ge "$1" ] || [ "$asked" -gt "$now" ] || [ "$asked" -le "$(sed -n 2p job.number)" ]; then
-    mkdir -p "${answer%/*}" 2>/dev/null
-    [ -z "$(find "$answer.asking" -prune -mmin +1 2>/dev/null)" ] || rmdir "$answer.asking" 2>/dev/null
-    mkdir "$answer.asking" 2>/dev/null || [ ! -d "$answer.asking" ] || return 1
+  look_when
+  if [ $((now - asked)) -ge "$1" ] || [ "$asked" -gt "$now" ] || [ "$asked" -le "$submitted" ]; then
+    mkdir "$answer.asking" 2>/dev/null || {
+      mkdir -p "${answer%/*}" 2>/dev/null
+      [ -z "$(find "$answer.asking" -prune -mmin +1 2>/dev/null)" ] || rmdir "$answer.asking" 2>/dev/null
+      mkdir "$answer.asking" 2>/dev/null || [ ! -d "$answer.asking" ] || return 1
+    }
     queue=$(squeue -h -u "$(id -un)" -o '%A %T' 2>/dev/null) || {
       rmdir "$answer.asking" 2>/dev/null
       return 1
@@ -113,14 +134,14 @@ ask_queue() {
   fi
 }
 
-alive() {
+alive() { # alive [SECONDS]
   [ "$rested" -ge "${next:-0}" ] || return 0
   [ -s job.number ] || return 1
   # Of a job that is a second old, no answer can be told from one that came before it; one that is far ahead was
   # submitted before the clock was set back, or by the clock of another host.
-  submitted=$(sed -n 2p job.number)
+  look_when
   now=$(date +%s)
-  if [ "$now" -le "$((${submitted:-0} + 1))" ] && [ "$now" -ge "$((submitted - 60))" ]; then
+  if [ "$now" -le "$((submitted + 1))" ] && [ "$now" -ge "$((submitted - 60))" ]; then
     next=$((rested + submitted + 2 - now))
     return 0
   fi
@@ -128,7 +149,7 @@ alive() {
   [ $interval -le 30 ] || interval=30
   next=$((rested + interval))
   # A controller that is too busy to answer says nothing about the job.
-  ask_queue $((interval / 2 + 1)) || return 0
+  ask_queue "${1:-$((interval / 2 + 1))}" || return 0
   case $newline$queue in *"$newline$(number) "*) ;; *) return 1 ;; esac
 }
 
@@ -210,7 +231,7 @@ signal_task() {
   next=0 interval=0
   # A submission that was interrupted may have arrived nevertheless, a moment later.
   for pause in 0 1 1; do
-    [ ! -s job.number ] && [ -e started ] || break
+    [ ! -s job.number ] && { [ -e started ] || [ -e submitting.1 ]; } || break
     for turn in submitting.*; do
       [ -s "$turn/number" ] || { runs "$turn/process" && kill "$pid"; }
     done
@@ -230,7 +251,9 @@ signal_task() {
 # What submits has a number of its own, and prints that of the job where everybody finds it.
 if [ "$verb" = submit ]; then
   identify $$ >"$1/process"
-  exec sh ./submit >"$1/number"
+  exec >"$1/number"
+  . ./submit
+  exit
 fi
 """
 

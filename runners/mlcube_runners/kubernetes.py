@@ -12,9 +12,8 @@ from mlcube.invocation import Invocation
 from mlcube.plan import Command, Diagnosis, Job, Plan, SecretText, Step, Unless, WriteFile, command
 from mlcube.runner import Answer, Fact, Host, Runner, find
 from mlcube_runners._caller import caller_fact
-from mlcube_runners._connection import PACK, packing
+from mlcube_runners._connection import packing
 from mlcube_runners._kubernetes_claim import stage_beside
-from mlcube_runners._kubernetes_far import PART_MEBIBYTES
 from mlcube_runners._kubernetes_host import cluster_fact, unusable
 from mlcube_runners._kubernetes_job import LOST_STATUS, job_script
 from mlcube_runners._kubernetes_manifest import NOBODY, Pod, job_name, labels, manifest, sample, secret_names
@@ -61,7 +60,7 @@ class KubernetesRunner(msgspec.Struct, frozen=True, kw_only=True):
     staging_image: Annotated[
         str | None,
         msgspec.Meta(
-            description="An image with `sh`, `tar`, `dd`, `tee` and `cksum`, where cubes have none. Else the cube's."
+            description="An image with `sh`, `tar`, `find`, `cksum` and `dd`, where cubes have none. Else the cube's."
         ),
     ] = None
     claim: Annotated[
@@ -276,7 +275,6 @@ class KubernetesRunner(msgspec.Struct, frozen=True, kw_only=True):
             local_image=pushed_name(invocation, self.registry) if built and self.registry else None,
             patience_seconds=self.patience,
             longest_seconds=self.start_limit,
-            part_mebibytes=PART_MEBIBYTES,
             ranks=pod.ranks,
         )
 
@@ -288,11 +286,10 @@ class KubernetesRunner(msgspec.Struct, frozen=True, kw_only=True):
         if parcel.names:
             paths = (os.path.join(parcel.source, name) for name in parcel.names)
             probe = command("sh", "-c", _NONE_THERE, "sh", *paths)
-            pack = ("sh", "-c", PACK, "sh", "-h" if parcel.follow else "", parcel.source, *parcel.names)
         else:
             probe = command("sh", "-c", _EMPTY, "sh", parcel.source)
-            pack = ("tar", "-C", parcel.source, "-cf", "-", ".")
-        send = msgspec.structs.replace(self._step(job, "send", str(number), *pack), transient=(LOST_STATUS,))
+        words = (str(number), parcel.target, parcel.source, "-h" if parcel.follow else "", *parcel.names)
+        send = msgspec.structs.replace(self._step(job, "send", *words), transient=(LOST_STATUS,))
         return Unless(probe=probe, steps=(send,))
 
 

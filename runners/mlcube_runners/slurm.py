@@ -148,6 +148,7 @@ class SlurmRunner(msgspec.Struct, frozen=True, kw_only=True):
                 follow=command("sh", job, "follow"),
                 status=command("sh", job, "status"),
                 timed=limit is not None,
+                directory=directory,
             ),
             diagnoses=(*reasons, *_endings(invocation, directory)),
             stop=command("sh", job, "stop", quiet=True),

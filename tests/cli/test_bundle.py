@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -245,6 +246,39 @@ def test_a_bundle_is_loaded_in_python(small: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine("local")
+@pytest.mark.parametrize("detached", [(), ("--detach",)])
+def test_a_prune_takes_nothing_from_a_run_that_begins_or_goes_on(
+    detached: tuple[str, ...], python_cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process removes all that is unused: when the run looks for a Python, and when its task runs."""
+    prune, python = tmp_path / "prune", tmp_path / "python"
+    environment = {
+        "CUBE_CACHE_DIR": str(tmp_path / "cache"),
+        "CUBE_STATE_DIR": str(tmp_path / "state"),
+        "MLCUBE_SYSTEM_SETTINGS": str(tmp_path / "settings.yaml"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    words = ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable, "-m", "mlcube"]
+    prune.write_text(f"#!/bin/sh\n{shlex.join([*words, 'cache', 'prune', '--all'])} >>{tmp_path}/pruned 2>&1\n")
+    python.write_text(f'#!/bin/sh\n{prune}\nexec {sys._base_executable} "$@"\n')  # type: ignore[attr-defined]
+    for script in (prune, python):
+        script.chmod(0o755)
+    (tmp_path / "settings.yaml").write_text(f"platforms: {{local: {{runner: local, python: '{python}'}}}}\n")
+    with (python_cube / "src" / "tell.py").open("a") as file:
+        file.write(f"import subprocess\nsubprocess.run({str(prune)!r}, check=True)\n")
+    create(python_cube, "m.cube", "--with-data")
+    succeeds("run", "m.cube", "--platform", "local", *detached, cwd=tmp_path)
+    if detached:
+        succeeds("wait", cwd=tmp_path)
+    assert (tmp_path / "workspace" / "out.txt").read_text() == "somebody xn--bcher-kva.example"
+    assert (tmp_path / "pruned").read_text() == "freed 0 bytes\n" * 2
+    assert succeeds("cache", "prune", "--all") != "freed 0 bytes\n"
+    assert os.listdir(tmp_path / "cache" / "store" / "using") == []
+    assert succeeds("cache") == ""
+
+
+@pytest.mark.engine("local")
 def test_the_digest_is_the_one_that_publishing_gives(small: Path, tmp_path: Path) -> None:
     create(small, "m.cube")
     listed = json.loads(succeeds("bundle", "list", "m.cube", "--json", cwd=tmp_path))
@@ -325,3 +359,82 @@ def test_what_was_meant_is_said(words: tuple[str, ...], message: str, tmp_path: 
     done = cube("bundle", *words, cwd=tmp_path)
     assert done.returncode in (2, 66)
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("--since", "old.cube"), 66, "there is no bundle `old.cube`"),
+        (("--since", "small/mlcube.yaml"), 65, "`small/mlcube.yaml` is no bundle: it begins with `name: small`"),
+        (("-o", "small"), 2, "`small` is a folder, and a bundle is a file\nhint: -o small/NAME.cube"),
+        (("-o", "/dev/null"), 2, "`/dev/null` is no regular file"),
+        (("-o", "small/mlcube.yaml/m.cube"), 1, "`small/mlcube.yaml/m.cube` cannot be written"),
+        (("-o", "/proc/m.cube"), 1, "`/proc/m.cube` cannot be written: `/proc`: "),
+        (("--sif",), 2, "a `python:` cube has no image of its own"),
+        (("--python-version", "2.7", "--platform", "docker,local"), 74, "and 2.7 is none"),
+    ],
+)
+def test_what_cannot_be_written_or_built_upon_is_told_before_anything_is_collected(
+    words: tuple[str, ...], status: int, message: str, small: Path, tmp_path: Path
+) -> None:
+    output = () if "-o" in words else ("-o", "m.cube")
+    done = cube("bundle", "create", str(small), *output, *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith("error: "), "nothing was done before"
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("words", [("run",), ("bundle", "verify"), ("bundle", "list"), ("verify",), ("pull",)])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it is empty"),
+        (b"just a text, in one line that is rather long\n", "it begins with `just a text, in one line that is`"),
+        (b"\x1f\x8b\x08\x00" * 200, "it begins with the bytes 1f 8b 08 00"),
+        (bytes(2048), "it begins with the bytes 00 00 00 00"),
+    ],
+)
+def test_what_only_has_the_name_of_a_bundle_is_told_by_its_beginning(
+    words: tuple[str, ...], content: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.cube").write_bytes(content)
+    (tmp_path / "home" / ".config" / "mlcube").mkdir(parents=True)
+    (tmp_path / "home" / ".config" / "mlcube" / "trust.yaml").write_text("default: always\n")
+    done = cube(*words, "x.cube", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert done.stderr == f"error: `x.cube` is no bundle: {told}\nhint: `cube bundle create` makes bundles\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("there", [False, True])
+def test_who_stops_it_is_told_what_remains(number: signal.Signals, there: bool, tmp_path: Path) -> None:
+    programs, begun = tmp_path / "programs", tmp_path / "begun"
+    programs.mkdir()
+    (programs / "docker").write_text(f"#!/bin/sh\n: >'{begun}'\nexec sleep 60\n")  # an engine that is slow to answer
+    (programs / "docker").chmod(0o755)
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "mlcube.yaml").write_text("docker: {image: 'registry.invalid/a:1'}\ntasks: {train: {}}\n")
+    if there:
+        (tmp_path / "m.cube").write_text("earlier")
+    words = ("bundle", "create", "slow", "-o", "m.cube", "--platform", "docker", "--without-tool")
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlcube", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+    ) as process:
+        while not begun.exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    left = "is what it was before" if there else "was not written"
+    assert told == (
+        f"error: stopped by {number.name}: `m.cube` {left}\n"
+        "hint: what was fetched and built for it is kept, for the next time\n"
+    )
+    assert [name for name in os.listdir(tmp_path) if name.startswith("m.cube")] == (["m.cube"] if there else [])
+    scratch = Path(os.environ["HOME"], ".cache", "mlcube", "scratch")
+    assert not list(scratch.iterdir())

@@ -83,7 +83,7 @@ def test_a_broken_promise_is_told_with_its_tests_and_fails(tmp_path: Path) -> No
         (("lcoal",), 2, "error: no platform is named `lcoal`\nhint: did you mean `local`? (`cube platforms`)\n"),
         (("local", "-k", "no_such"), 2, "error: `-k no_such` chooses no test\nhint: -k 'test_9_ or test_12_'\n"),
         (("ssh",), 2, "needs the option `host`"),
-        ((), 2, "error: missing argument `PLATFORM`"),
+        ((), 2, "error: `cube conformance` needs the argument `PLATFORM`"),
     ],
     ids=["unknown", "nothing chosen", "incomplete", "missing"],
 )

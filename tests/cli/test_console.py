@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from mlcube.cli.application import COMMANDS, start
+
 CUBE = [sys.executable, "-m", "mlcube"]
 
 
-def on_a_terminal(*words: str, **environment: str) -> str:
-    """What a command writes to stderr when that is a terminal."""
+def on_a_terminal(*words: str, stream: str = "stderr", **environment: str) -> str:
+    """What a command writes to stderr, or to stdout, when that is a terminal."""
     leader, follower = os.openpty()
-    subprocess.run([*CUBE, *words], stderr=follower, env={**os.environ, "TERM": "xterm", **environment}, timeout=60)
+    variables = {**os.environ, "TERM": "xterm", **environment}
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: follower}
+    subprocess.run([*CUBE, *words], env=variables, timeout=60, **streams)  # type: ignore[call-overload]
     os.close(follower)
     text = b""
     try:
@@ -31,8 +35,33 @@ def test_errors_are_in_colour_on_a_terminal() -> None:
     )
 
 
+def test_what_a_cube_says_of_itself_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "mlcube.yaml").write_text(
+        'name: x\ndescription: "a\\e]0;b\\a\\e[2J\\nsigned by lab"\ndocker: {image: a/b}\n'
+        'tasks: {t: {description: "c\\e[8m\\ntask hidden"}}\n'
+    )
+    for format_ in ((), ("--json",)):
+        shown = on_a_terminal("describe", str(tmp_path), *format_, stream="stdout")
+        assert "\x1b" not in shown
+        assert "\\x1b[2J" in shown or "\\u001b[2J" in shown
+        assert not [line for line in shown.splitlines() if line.startswith(("signed", "task hidden"))]
+    piped = subprocess.run([*CUBE, "describe", str(tmp_path)], capture_output=True, text=True).stdout
+    assert "\x1b[2J" in piped, "a program gets what was written"
+
+
 def test_no_color_is_honoured() -> None:
     assert on_a_terminal("rnu", NO_COLOR="1") == "error: there is no command `rnu`\nhint: did you mean `run`?\n"
+
+
+@pytest.mark.parametrize("words", [(), *((name,) for name in COMMANDS)], ids=" ".join)
+def test_help_fits_into_eighty_columns(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert start([*words, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.strip().startswith("-h, --help") for line in lines)
+    assert [line for line in lines if len(line) > 80] == []
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,27 @@ def alive(process: int) -> bool:
         return False
 
 
+def test_who_watches_sees_soon_what_no_event_tells(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking" / "ctypes.py").write_text("raise ImportError")  # without it there is no inotify
+    run_id = site.leave()
+    site.started(run_id)
+    environment = {**site.environment, "PYTHONPATH": str(tmp_path / "lacking")}
+    argv = [sys.executable, "-m", "mlcube", "logs", "-f", run_id]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout
+        assert follower.stdout.readline() == "started\n"
+        time.sleep(8.6)
+        with (site.run(run_id) / "log").open("a") as log:
+            log.write("late\n")
+        begun = time.monotonic()
+        assert follower.stdout.readline() == "late\n"
+        seconds = time.monotonic() - begun
+        site.go()
+        assert follower.wait(60) == 0
+    assert seconds < 3
+
+
 def test_a_run_is_left_and_found_again_from_another_terminal(site: Site) -> None:
     run_id = site.leave()
     site.started(run_id)
@@ -177,10 +198,10 @@ def test_whoever_waits_may_leave(site: Site) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "mlcube", "wait", run_id], env=site.environment, stderr=subprocess.PIPE, text=True
     ) as waiting:
-        time.sleep(1)
+        assert waiting.stderr is not None
+        assert "waiting for the end of" in waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(10) == 130
-        assert waiting.stderr is not None
         assert f"run {run_id} goes on" in waiting.stderr.read()
     assert site.record(run_id)["status"] == "running"
 

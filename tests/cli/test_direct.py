@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from importlib import import_module
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 import pytest
@@ -42,7 +42,13 @@ def declared(name: str) -> Callable[..., Any]:
     def called(**arguments: Any) -> dict[str, Any]:
         return arguments
 
-    command = import_module(f"mlcube.cli.{name}").command
+    # A module of its own: to typer, if it has been used in this process, the declarations were given in its own words.
+    spec = find_spec(f"mlcube.cli.{name}")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    command = module.command
     called.__annotations__ = dict(command.__annotations__)
     called.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
     return called

@@ -25,6 +25,8 @@ HEAVY = {
     "tempfile",
     "urllib.request",
 }
+if sys.version_info < (3, 11):
+    HEAVY.remove("inspect")  # msgspec imports it there
 
 COUNT = (
     "import sys, atexit;"

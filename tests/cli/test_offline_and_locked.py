@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
-from tests.cli.pulling import cube, make_cube, publish
+from tests.cli.pulling import PORT, cube, make_cube, publish
 
 
 @pytest.fixture
@@ -61,6 +62,44 @@ def test_a_lock_holds_to_the_digest_whatever_the_tag_leads_to(project: Path, tmp
     cube(*words, cwd=project)
     (project / "workspace" / "data.txt").write_text("y")
     assert "the input `train.data`" in cube(*words, cwd=project, status=77).stderr
+
+
+@pytest.mark.engine("registry")
+def test_inputs_that_a_published_cube_brings_are_locked_before_the_first_run(tmp_path: Path) -> None:
+    root, project = make_cube(tmp_path / "cube"), tmp_path / "project"
+    (root / "workspace").mkdir()
+    (root / "workspace" / "data.txt").write_text("sample")
+    project.mkdir()
+    reference = f"oci://127.0.0.1:{PORT}/test-pull-{uuid.uuid4().hex[:12]}:1.2"
+    cube("publish", str(root), reference, "--with-inputs")
+    cube("lock", reference, cwd=project)
+    first = (project / "mlcube.lock").read_bytes()
+    locked = json.loads(first)["data"]["train.data"]
+    assert (locked["path"], locked["bytes"]) == ("data.txt", 6)
+    words = ("run", "--locked", "--task", "train", "--platform", "local", "--dry-run")
+    cube(*words, cwd=project)
+    (project / "workspace").mkdir()
+    (project / "workspace" / "data.txt").write_text("sample")  # as the first run copies it
+    cube(*words, cwd=project)
+    cube("lock", reference, cwd=project)
+    assert (project / "mlcube.lock").read_bytes() == first
+    (project / "workspace" / "data.txt").write_text("other")
+    assert "the input `train.data`" in cube(*words, cwd=project, status=77).stderr
+
+
+def test_what_cannot_be_locked_yet_is_told_with_the_command_to_repeat(tmp_path: Path) -> None:
+    root = make_cube(tmp_path / "cube")
+    told = cube("lock", cwd=root).stderr
+    assert "not locked: the input `train.data`, for there is no `data.txt`; once there is one: cube lock\n" in told
+    (root / "workspace").mkdir()
+    (root / "workspace" / "data.txt").write_text("x")
+    assert "not locked" not in cube("lock", cwd=root).stderr
+    image = "registry.invalid/nowhere:1"
+    file = root / "mlcube.yaml"
+    file.write_text(f"docker: {{image: {image}}}\ntasks: {{train: {{}}}}\n")
+    told = cube("lock", str(root), cwd=tmp_path).stderr
+    again = f"cube lock {root} --platform docker"
+    assert f"not locked: the image `{image}`, which no platform here has; with it: {again}\n" in told
 
 
 def test_every_difference_of_a_folder_is_named(tmp_path: Path) -> None:

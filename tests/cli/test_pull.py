@@ -95,11 +95,12 @@ def test_a_damaged_cube_is_refused_on_use_and_mended_by_pull(published: Publishe
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("oci://{repository}:none",), 66, "does not have it"),
+        (("oci://{repository}:none",), 66, "error: `{repository}` has no tag `none`"),
         (("oci://{repository}:none",), 66, "its tags are `1.2`"),
         (("oci://{repository}:1.2.0",), 66, "did you mean `1.2`?"),
         (("oci://{repository}",), 66, "without a tag `latest` is meant; its tags are `1.2`"),
-        (("oci://{repository}@sha256:" + "0" * 64,), 66, "does not have it"),
+        (("oci://{repository}@sha256:" + "0" * 64,), 66, "error: `{repository}` has no digest `sha256:000"),
+        (("oci://{repository}-other:1.2",), 66, "error: there is no repository `test-pull-"),
         (("oci://127.0.0.1:1/nobody:1",), 68, "127.0.0.1:1"),
         (("./here",), 66, "there is nothing at `./here`, which is understood as a path"),
         (("/",), 66, "`/` is understood as a path, and is here"),
@@ -108,6 +109,7 @@ def test_a_damaged_cube_is_refused_on_use_and_mended_by_pull(published: Publishe
 )
 def test_what_cannot_be_pulled_is_told(published: Published, words: tuple[str, ...], status: int, said: str) -> None:
     words = tuple(word.format(repository=published.repository) for word in words)
+    said = said.format(repository=published.repository)
     assert said in cube("pull", *words, status=status, variables={"CUBE_REGISTRY_PATIENCE": "0"}).stderr
 
 

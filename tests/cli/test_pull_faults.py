@@ -72,20 +72,23 @@ def test_what_passes_is_outwaited(fault: Fault, published: tuple[Path, str]) -> 
     assert same(Path(found["path"]), root)
 
 
-def test_a_full_disk_is_told_and_room_completes_it(published: tuple[Path, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "words"), [("1m", "are free at"), ("1460k", "no space left on device")])
+def test_a_full_disk_is_told_and_room_completes_it(
+    size: str, words: str, published: tuple[Path, str], tmp_path: Path
+) -> None:
     _, name = published
     disk = tmp_path / "disk"
     disk.mkdir()
     reference = f"oci://127.0.0.1:{PORT}/{name}:1.2"
     script = (
-        'mount -t tmpfs -o size=1m tmpfs "$1" && CUBE_CACHE_DIR="$1/cache" "$2" -m mlcube pull "$3"; first=$?;'
+        f'mount -t tmpfs -o size={size} tmpfs "$1" && CUBE_CACHE_DIR="$1/cache" "$2" -m mlcube pull "$3"; first=$?;'
         ' ls "$1/cache/store/cubes"; mount -o remount,size=64m "$1" &&'
         ' CUBE_CACHE_DIR="$1/cache" "$2" -m mlcube pull "$3" && CUBE_CACHE_DIR="$1/cache" "$2" -m mlcube cache verify;'
         " echo $first"
     )
     argv = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh", str(disk), sys.executable, reference]
     done = subprocess.run(argv, capture_output=True, text=True)
-    assert "no space left on device" in done.stderr, done.stderr
+    assert words in done.stderr, done.stderr
     lines = done.stdout.splitlines()
     assert lines[-1] == "1"
     assert len(lines) == 3, done.stdout  # nothing half-made, the pull, the verification

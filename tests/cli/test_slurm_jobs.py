@@ -226,14 +226,22 @@ def test_a_detached_run_comes_to_its_end_although_the_controller_is_restarted(
 
 
 def test_the_controller_is_asked_once_for_all_jobs(cluster: Cluster) -> None:
-    """Four runs that wait for six seconds each ask no more than one would."""
-    programs, asked = cluster.place / "programs", cluster.place / "asked"
+    """Four runs whose jobs wait in the queue for eight seconds ask no more than one would."""
+    programs, asked, submitted = (cluster.place / name for name in ("programs", "asked", "submitted"))
     programs.mkdir()
-    script = f'#!/bin/sh\ncase $* in *"%A %T"*) date +%s >>{asked} ;; esac\nexec {shutil.which("squeue")} "$@"\n'
-    (programs / "squeue").write_text(script)
-    (programs / "squeue").chmod(0o755)
+    for name, script in {
+        "squeue": f'case $* in *"%A %T"*) date +%s >>{asked} ;; esac\nexec {shutil.which("squeue")} "$@"\n',
+        "sbatch": f'number=$({shutil.which("sbatch")} --hold "$@") || exit\necho "$number" | tee -a {submitted}\n',
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}")
+        (programs / name).chmod(0o755)
     cluster.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
-    runs = [cluster.start("time.sleep(6)", out=f"out{number}") for number in range(4)]
+    runs = [cluster.start("pass", out=f"out{number}") for number in range(4)]
+    while not submitted.exists() or len(submitted.read_text().split()) < len(runs):
+        time.sleep(0.1)
+    time.sleep(8)
+    numbers = [line.partition(";")[0] for line in submitted.read_text().split()]
+    subprocess.run(["scontrol", "release", *numbers], check=True)
     for run in runs:
         status, _, errors = ended(run)
         assert status == 0, errors

@@ -120,15 +120,19 @@ def test_ctrl_c_while_cube_starts_leaves_no_trace_of_python(cube: Path) -> None:
 
 @pytest.mark.parametrize("words", [["check"], ["--help"], ["platforms"]])
 def test_ctrl_c_at_any_moment_gives_no_traceback(cube: Path, words: list[str]) -> None:
-    for wait in (0.0, 0.01, 0.03, 0.06, 0.09):
+    waits = [0.0, 0.0, 0.001, 0.003, 0.01, 0.03, 0.06, 0.09]
+    while waits:
         process = subprocess.Popen(
             [sys.executable, "-c", "from mlcube.cli import main; print(1, flush=True); main()", *words],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(wait + 0.002)
+        time.sleep(waits[0] + 0.002)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
+        if process.returncode == -signal.SIGINT and '"<string>"' in errors and "mlcube" not in errors:
+            continue  # on a busy machine it came before `main` had begun
+        del waits[0]
         assert process.returncode in (0, 2, 130), errors
         assert "Traceback" not in errors

@@ -4,25 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.signed import IGNORING, PASSPHRASE, WITNESSES, Site, cube, machine_of, refused, signed_site
+from tests.cli.signed import IGNORING, PASSPHRASE, WITNESSES, Site, cube, refused
 
 pytestmark = pytest.mark.engine("registry")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with signed_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture
-def machine(site: Site, tmp_path: Path) -> Path:
-    return machine_of(site, tmp_path / "machine")
 
 
 def test_a_signed_cube_is_pulled_and_another_is_not(site: Site, machine: Path) -> None:

@@ -24,9 +24,9 @@ tasks:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> Iterator[Path]:
-    """Someone who has published `pinned` with its image, `unpinned` without, and `built`, all of them signed."""
+    """Someone who has published `pinned` with its image, and `unpinned`, `built` and `moving` without; all signed."""
     home = tmp_path_factory.mktemp("imaged")
-    image = f"cube-test/trusted-{os.getpid()}:1"
+    image, pinned = f"cube-test/trusted-{os.getpid()}:1", ""
     build(home / "context", image, base_image, "pinned")
     assert cube("key", "create", "lab", home=home).returncode == 0
     with own_registry(home / "registry") as address:
@@ -35,15 +35,18 @@ def home(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> Iterator[
             ("pinned", "pull", ()),
             ("unpinned", "pull", ("--no-image",)),
             ("built", "always", ("--no-image",)),
+            ("moving", "always", ("--no-image",)),
         ):
             folder = home / name
             folder.mkdir()
             (folder / "mlcube.yaml").write_text(CUBE.format(image=image, strategy=strategy))
-            if name == "built":
-                (folder / "Dockerfile").write_text(f"FROM {base_image}\nRUN echo built >/told\n")
+            if strategy == "always":
+                base = pinned if name == "built" else base_image
+                (folder / "Dockerfile").write_text(f'FROM {base}\nRUN ["/bin/sh", "-c", "echo built >/told"]\n')
             target = f"oci://{address}/{name}:1"
-            done = cube("publish", name, target, "--sign", "--key", "lab.key", *words, home=home)
+            done = cube("publish", name, target, "--sign", "--key", "lab.key", "--json", *words, home=home)
             assert done.returncode == 0, done.stderr
+            pinned = json.loads(done.stdout)["image"]["pinned"] if name == "pinned" else pinned
         (home / "config").mkdir()
         (home / "config/trust.yaml").write_text("keys: {lab: ../lab.pub}\ndefault: signed\n")
         yield home
@@ -93,6 +96,22 @@ def test_an_image_of_the_cubes_own_recipe_is_covered(home: Path) -> None:
     done = cube("run", reference(home, "built"), *RUN, "--dry-run", home=home)
     assert done.returncode == 0, done.stderr
     assert "docker build" in done.stdout
+    done = cube("run", reference(home, "built"), *RUN, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "from the image built" in done.stdout
+
+
+def test_what_an_image_is_built_on_may_be_any_unless_it_is_named_by_digest(home: Path, base_image: str) -> None:
+    told = f"does not cover `{base_image}`, which may be any, and of which `Dockerfile` makes the image"
+    moving = reference(home, "moving")
+    for words in (
+        ("run", moving, *RUN),
+        ("run", moving, *RUN, "--dry-run"),
+        ("configure", moving, "--platform=docker"),
+        ("lock", moving, "--platform=docker"),
+        ("bundle", "create", moving, "-o", "x.cube"),
+    ):
+        refused(cube(*words, home=home), 78, told)
 
 
 def test_a_bundle_carries_signature_and_pinned_image(home: Path) -> None:

@@ -4,25 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.signed import PASSPHRASE, Site, cube, machine_of, refused, signed_site
+from tests.cli.signed import PASSPHRASE, Site, cube, refused
 
 pytestmark = pytest.mark.engine("registry")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with signed_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture
-def machine(site: Site, tmp_path: Path) -> Path:
-    return machine_of(site, tmp_path / "machine")
 
 
 def test_a_policy_that_cannot_be_followed_stops_everything(site: Site, machine: Path) -> None:
@@ -43,14 +31,26 @@ def test_a_policy_that_cannot_be_followed_stops_everything(site: Site, machine: 
     [
         (("sign", "{signed}", "--key", "lab.key"), 1, "the passphrase does not open `lab.key`"),
         (("sign", "{signed}", "--key", "none.key"), 66, "the key `none.key` cannot be read"),
-        (("sign", "{signed}", "--key", "lab.pub"), 1, "`lab.pub` is a public key"),
+        (("sign", "{signed}", "--key", "lab.pub"), 1, "private key is needed\nhint: did you mean `--key lab.key`?"),
         (("sign", "./hello", "--key", "lab.key"), 2, "only bundles and what lies in a registry carry signatures"),
         (("sign", "oci://{address}/signed:none", "--key", "lab.key"), 1, "the passphrase does not open"),
         (("verify", "{signed}", "--key", "lab.key"), 1, "`lab.key` is a private key"),
         (("verify", "{signed}", "--key", "none"), 66, "there is no file `none`"),
-        (("verify", "{signed}"), 2, "there is no policy at"),
+        (
+            ("verify", "{signed}"),
+            2,
+            "has 1 signature, and nothing says whose key is trusted: no `--key`, and no policy at",
+        ),
+        (("verify", "{unsigned}"), 78, "has no signature\nhint: cube sign {unsigned} --key FILE adds one"),
+        (("verify", "oci://{address}/signed:2.0"), 66, "`{address}/signed` has no tag `2.0`\nhint: its tags are"),
+        (("verify", "oci://{address}/singed:1.0"), 66, "there is no repository `singed` at `{address}`"),
+        (("verify", "oci://{address}/singed:1.0", "--key", "lab.pub"), 66, "there is no repository `singed`"),
+        (("verify", "./nothing"), 66, "there is nothing at `./nothing`, which is understood as a path"),
+        (("verify", "./hello"), 2, "`./hello` is a path, which carries no signatures"),
+        (("key", "show", "--key", "hello/mlcube.yaml"), 1, "`hello/mlcube.yaml` is no key"),
+        (("key", "show", "nothing"), 66, "the key `nothing` cannot be read"),
         (("verify", "--key", "lab.pub"), 2, "`--key` verifies a cube, and none is named"),
-        (("verify", "oci://{address}/signed:none", "--key", "lab.pub"), 66, "signed:none"),
+        (("verify", "oci://{address}/signed:none", "--key", "lab.pub"), 66, "has no tag `none`"),
         (("verify", "./hello", "--key", "lab.pub"), 2, "carries no signatures"),
         (("key", "create", "lab"), 1, "never overwritten"),
         (("publish", "hello", "oci://{address}/x:1", "--sign"), 2, "`--sign` and `--key` belong together"),
@@ -58,8 +58,15 @@ def test_a_policy_that_cannot_be_followed_stops_everything(site: Site, machine: 
     ],
 )
 def test_mistakes_are_one_sentence(words: tuple[str, ...], status: int, told: str, site: Site) -> None:
-    given = [word.format(signed=site.signed, address=site.address) for word in words]
-    refused(cube(*given, home=site.home, passphrase="another one"), status, told)
+    names = {"signed": site.signed, "unsigned": f"oci://{site.address}/signed:unsigned", "address": site.address}
+    given = [word.format_map(names) for word in words]
+    refused(cube(*given, home=site.home, passphrase="another one"), status, told.format_map(names))
+
+
+@pytest.mark.parametrize("words", [("--key", "lab.pub"), ("lab.pub",), ("--key", "lab.key"), ("lab",)])
+def test_a_public_key_is_shown_of_either_key(words: tuple[str, ...], site: Site) -> None:
+    done = cube("key", "show", *words, home=site.home)
+    assert done.stdout == (site.home / "lab.pub").read_text(), done.stderr
 
 
 def test_without_a_terminal_the_variable_is_named(site: Site) -> None:

@@ -7,26 +7,15 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cli.signed import Site, cube, machine_of, refused, signed_site
+from tests.cli.signed import Site, cube, refused
 
 pytestmark = pytest.mark.engine("registry")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with signed_site(tmp_path_factory.mktemp("site")) as made:
-        yield made
-
-
-@pytest.fixture
-def machine(site: Site, tmp_path: Path) -> Path:
-    return machine_of(site, tmp_path / "machine")
 
 
 class Layer(NamedTuple):

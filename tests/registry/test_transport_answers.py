@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mlcube import oci, offline
@@ -157,14 +158,19 @@ def test_what_refers_to_a_manifest_is_kept_under_its_tag_where_the_registry_does
 
 def test_a_registry_that_knows_referrers_is_asked_for_them_page_by_page() -> None:
     entry = Descriptor(media_type=oci.MANIFEST, digest=DIGEST, size=3, artifact_type="a/b")
-    body = oci.canonical(oci.Index(schema_version=2, media_type=oci.INDEX, manifests=(entry,)))
+    other = msgspec.structs.replace(entry, digest=f"sha256:{2:064x}")
+    pages = [
+        oci.canonical(oci.Index(schema_version=2, media_type=oci.INDEX, manifests=(each,))) for each in (entry, other)
+    ]
 
     def plan(request: object) -> Fault:
-        more = {"Link": '<?page=2>; rel="next"'} if "page" not in str(getattr(request, "path", "")) else {}
-        return Fault(status=200, headers={"Content-Type": f"{oci.INDEX}; charset=utf-8", **more}, body=body)
+        second = "page" in str(getattr(request, "path", ""))
+        more = {} if second else {"Link": '<?page=2>; rel="next"'}
+        headers = {"Content-Type": f"{oci.INDEX}; charset=utf-8", **more}
+        return Fault(status=200, headers=headers, body=pages[second])
 
     with behind(plan) as (_, there):
-        assert there.referrers(DIGEST) == (entry, entry)
+        assert there.referrers(DIGEST) == (entry, other)
         assert there.referrers(DIGEST, "c/d") == ()
 
 

@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -325,15 +327,80 @@ def test_helpers_are_asked_for_the_host(tmp_path: Path, monkeypatch: pytest.Monk
         find_login("two.example")
 
 
+class TokenEndpoint(ThreadingHTTPServer):
+    """Gives tokens as OAuth 2 has it: for an identity token, in a form."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__(("127.0.0.1", 0), _TokenHandler)
+        self.identity = identity
+        self.forms: list[dict[str, list[str]]] = []
+        self.host = f"127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> "TokenEndpoint":
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _TokenHandler(BaseHTTPRequestHandler):
+    server: TokenEndpoint
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.server.forms.append(form)
+        right = form.get("refresh_token") == [self.server.identity] and not self.headers.get("Authorization")
+        body = json.dumps(
+            {"access_token": "given", "expires_in": 300} if right else {"error": "invalid_grant"}
+        ).encode()
+        self.send_response(200 if right else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
 @pytest.mark.engine("registry")
-def test_identity_tokens_are_refused_in_words(tmp_path: Path) -> None:
-    gate = Gate()
+def test_an_identity_token_is_told_to_the_endpoint_alone_and_gives_tokens(tmp_path: Path) -> None:
+    blob, repository = Blob(100), name()
+    with TokenEndpoint("identity+secret/=") as endpoint:
+
+        def gate(request: Request) -> Fault | None:
+            challenge = f'Bearer realm="http://{endpoint.host}/token",service="here"'
+            good = request.authorization == "Bearer given"
+            return None if good else Fault(status=401, early=True, headers={"WWW-Authenticate": challenge})
+
+        with FaultyProxy(PORT, gate) as proxy:
+            config = log_in(proxy.host)
+            entry = {"auth": basic("me:"), "identitytoken": "identity+secret/="}
+            config.write_text(json.dumps({"auths": {proxy.host: entry}}))
+            with registry(proxy.host, repository) as there:
+                there.upload(blob.descriptor, blob.open)
+                assert there.blob(blob.descriptor) == blob.content
+            assert {request.authorization for request in proxy.requests} <= {"", "Bearer given"}
+            assert [form["scope"] for form in endpoint.forms] == [[f"repository:{repository}:pull,push"]]
+            assert (endpoint.forms[0]["grant_type"], endpoint.forms[0]["service"]) == (["refresh_token"], ["here"])
+            endpoint.identity = "another"
+            with registry(proxy.host, repository) as there, pytest.raises(Denied, match="refuses the login") as caught:
+                there.tags()
+            assert "secret" not in str(caught.value)
+
+
+@pytest.mark.engine("registry")
+def test_an_identity_token_is_no_password() -> None:
+    def gate(request: Request) -> Fault | None:
+        return Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="here"'})
+
     with FaultyProxy(PORT, gate) as proxy:
-        gate.address = proxy.host
         config = log_in(proxy.host)
         config.write_text(json.dumps({"auths": {proxy.host: {"auth": basic("me:"), "identitytoken": "secret"}}}))
         with registry(proxy.host, name()) as there, pytest.raises(Denied, match="is an identity token") as caught:
             there.tags()
+        assert not any(request.authorization for request in proxy.requests)
     assert "secret" not in str(caught.value)
 
 

@@ -5,12 +5,15 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+
+from mlcube.packing import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,6 +133,31 @@ def test_every_page_is_reached_from_the_readme() -> None:
     assert [str(page.relative_to(ROOT)) for page in tracked("docs/*.md", "examples/*.md") if page not in reached] == []
 
 
+def test_whatever_is_imported_is_asked_for() -> None:
+    """Not all that others bring along: they may bring an older one, or none."""
+
+    def called(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    asked = {called(re.split(r"[^A-Za-z0-9_.-]", text)[0]) for text in metadata.requires("mlcube") or ()}
+    imported = set()
+    for path in tracked("mlcube/*.py", "runners/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            imported |= {name.partition(".")[0] for name in found}
+    installed = metadata.packages_distributions()
+    others = {name: installed[name] for name in imported & set(installed)}
+    assert "msgspec" in others
+    assert [name for name, whose in others.items() if not {called(each) for each in whose} & {*asked, "mlcube"}] == []
+
+
+def test_what_is_not_published_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/artifact.md").read_text(encoding="utf-8")
+    names = {pattern.removeprefix("!").removeprefix("**/").removeprefix("/") for pattern in DEFAULTS}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
 def test_no_module_is_too_long_to_read() -> None:
     long = {
         str(path.relative_to(ROOT)): lines
@@ -157,13 +185,16 @@ def test_only_one_module_starts_processes_and_only_the_console_prints() -> None:
             starts.add(name)
         if any(map(printing.match, calls)):
             prints.add(name)
-    # A run that is left is performed by a copy of the process; the conformance suite sends signals to such as perform;
+    # A run that is left is performed by a copy of the process, and from Python by one of a process that was started for
+    # that; the conformance suite sends signals to such as perform;
     # a credential helper is told an address and answers a secret, which no log may see.
     assert starts == {
         "mlcube/starting.py",
         "mlcube/cli/attending.py",
+        "mlcube/cli/forking.py",
         "mlcube/cli/leaving.py",
         "mlcube/conformance/carrier.py",
+        "mlcube/forks.py",
         "mlcube/registry/credential_helpers.py",
     }
     assert prints == {"mlcube/cli/console.py"}

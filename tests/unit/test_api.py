@@ -1,14 +1,18 @@
 """Cubes from Python: the public surface, and a run with everything that it gives."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import mlcube
-from mlcube.errors import MissingInput
-from mlcube.record import find_run
+from mlcube.errors import MissingInput, TimedOut
+from mlcube.locks import Holder
+from mlcube.record import RunDirectory, find_run
 
 CUBE = """\
 name: greeting
@@ -141,6 +145,32 @@ def test_a_run_is_left_and_waited_for(cube: mlcube.Cube) -> None:
     assert (run.id, run.status, run.record.status) == (run_id, 0, "succeeded")
     assert Path(run.outputs["message"]).read_text() == "Hello, world! Hello, world! "
     assert "Hello, world!" in run.log
+
+
+@pytest.mark.engine("local")
+def test_waiting_takes_no_longer_than_is_allowed_and_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "mlcube.yaml").write_text("name: slow\npython: {}\ntasks: {a: {entrypoint: sleep 6}}\n")
+    run_id = mlcube.load(tmp_path).leave("a", platform="local")
+    with pytest.raises(TimedOut, match=r"took longer than 0\.5 s; the run goes on"):
+        mlcube.wait(run_id, timeout=0.5)
+    with pytest.raises(mlcube.CubeError, match="`timeout` takes"):
+        mlcube.wait(run_id, timeout="soon")
+    assert mlcube.wait(run_id).status == 0
+
+
+@pytest.mark.engine("local")
+def test_a_run_whose_process_was_killed_is_taken_up_by_who_waits(tmp_path: Path) -> None:
+    text = "name: slow\npython: {}\ntasks: {a: {entrypoint: sh -c 'echo one; sleep 3; echo two'}}\n"
+    (tmp_path / "mlcube.yaml").write_text(text)
+    run_id = mlcube.load(tmp_path).leave("a", platform="local")
+    run = RunDirectory(run_id)
+    while not Path(run.log).exists() or Path(run.log).read_text() != "one\n":
+        time.sleep(0.05)
+    holder = run.read("holder.json", Holder)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    waited = mlcube.wait(run_id, timeout="60s")
+    assert (waited.status, waited.log) == (0, "one\ntwo\n")
 
 
 @pytest.mark.engine("local")

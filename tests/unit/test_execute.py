@@ -96,6 +96,19 @@ def test_a_question_is_asked_with_more_variables_and_without_standard_input() ->
 # Steps
 
 
+def test_nothing_that_is_started_gets_the_passphrase_of_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is built on the way to an environment would run with it."""
+    from mlcube.withheld import PASSWORD
+
+    monkeypatch.setenv(PASSWORD, "secret")
+    monkeypatch.setenv("CUBE_TEST_OTHER", "kept")
+    for more in ({}, {"X": "1"}):
+        output = ask(("env",), environment=more).output
+        assert "secret" not in output
+        assert "CUBE_TEST_OTHER=kept" in output
+    assert "secret" not in ask(("env",), environment=dict(os.environ)).output
+
+
 def test_steps_are_performed_in_order_until_one_fails(execution: Execution, tmp_path: Path) -> None:
     steps = (shell("touch a"), shell("exit 3"), shell("touch b"))
     plan = Plan(steps=tuple(Command(argv=step.argv, directory=str(tmp_path)) for step in steps))
@@ -523,7 +536,8 @@ def test_the_time_limit_is_the_tasks_not_its_readers(signals: Signals) -> None:
 def test_an_error_of_our_own_leaves_no_task(execution: Execution) -> None:
     processes: list[int] = []
 
-    def started(process: int) -> None:
+    def started(process: int | None) -> None:
+        assert process
         processes.append(process)
         raise RuntimeError("of our own")
 

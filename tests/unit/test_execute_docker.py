@@ -35,7 +35,7 @@ def plan(image: str, name: str) -> Plan:
 def test_an_interrupt_at_any_moment_leaves_no_container(base_image: str, delay: float) -> None:
     name = f"mlcube-test-{os.getpid()}-{os.urandom(3).hex()}"
 
-    def interrupt(_process: int) -> None:
+    def interrupt(_process: int | None) -> None:
         timer.start()
 
     with catching() as signals, Execution(signals=signals) as execution:

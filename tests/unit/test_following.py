@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from mlcube.execute import Execution
 from mlcube.following import follow
 from mlcube.job import JOB
 from mlcube.plan import Command, Job, Pipe, Plan, SecretText, WriteFile, command
+from mlcube.script import embedded
 from mlcube.signals import catching
 from mlcube_runners._slurm_job import SCHEDULER
 
+SHELLS = [shell for shell in ("sh", "bash", "busybox") if shutil.which(shell)]
 FOLLOW = Job(start=command("true"), follow=command("follow"), status=command("status"), lost=(255,))
 
 
@@ -127,7 +130,10 @@ def test_a_task_of_which_nothing_is_left_is_told(tmp_path: Path) -> None:
     subprocess.run(place.verb("start").argv, check=True)
     while not (place.path / "process").exists():
         time.sleep(0.02)
-    os.killpg(int((place.path / "process").read_text().split()[0]), signal.SIGKILL)
+    task = int((place.path / "process").read_text().split()[0])
+    while os.getpgid(task) != task:  # it is written down before it has a group of its own
+        time.sleep(0.02)
+    os.killpg(task, signal.SIGKILL)
     assert place.perform()[0] == 137
 
 
@@ -188,10 +194,9 @@ def test_a_status_that_cannot_be_kept_is_told_once(tmp_path: Path) -> None:
     assert (status, out, errors.count("ended from outside")) == (137, "out\n", 1)
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash"])
-@pytest.mark.parametrize("lacking", [("setsid",), ("setsid", "perl")], ids=" ".join)
-def test_a_task_without_setsid_ends_with_its_children(tmp_path: Path, shell: str, lacking: tuple[str, ...]) -> None:
-    programs = tmp_path / "programs"
+def without(place: Path, shell: str, lacking: tuple[str, ...]) -> dict[str, str]:
+    """An environment in which `sh` is this shell, and some programs are not there."""
+    programs = place / "programs"
     programs.mkdir()
     for folder in ("/bin", "/usr/bin"):
         for program in Path(folder).iterdir():
@@ -200,8 +205,15 @@ def test_a_task_without_setsid_ends_with_its_children(tmp_path: Path, shell: str
     found = shutil.which(shell)
     assert found
     (programs / "sh").symlink_to(found)
+    return {"PATH": str(programs)}
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("lacking", [("setsid",), ("setsid", "perl")], ids=" ".join)
+def test_a_task_without_setsid_ends_with_its_children(tmp_path: Path, shell: str, lacking: tuple[str, ...]) -> None:
+    environment = without(tmp_path, shell, lacking)
+    programs = tmp_path / "programs"
     place = Place(tmp_path, "sleep 62 & echo $! >left\nwait")
-    environment = {"PATH": str(programs)}
     subprocess.run([str(programs / "sh"), *place.verb("start").argv[1:]], env=environment, check=True)
     left = place.path / "left"
     while not left.exists() or not left.read_text():
@@ -212,6 +224,61 @@ def test_a_task_without_setsid_ends_with_its_children(tmp_path: Path, shell: str
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert (place.path / "status").read_text().split() == ["137"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("lacking", [(), ("setsid", "perl")], ids=" ".join)
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_what_ended_a_task_is_not_told_among_its_errors(
+    tmp_path: Path, shell: str, lacking: tuple[str, ...], verb: str
+) -> None:
+    task = embedded(Plan(task=command("sh", "-c", "echo begun >&2; exec sleep 60")), reasons_in=".")
+    place = Place(tmp_path, task)
+    (place.path / "kill").write_text("echo killed; echo killed >&2")
+    environment = without(tmp_path, shell, lacking)
+
+    def do(verb: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        argv = [str(tmp_path / "programs" / "sh"), str(place.path / "job"), verb, *words]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=30)
+
+    do("start")
+    while not (place.path / "stderr").exists() or not (place.path / "stderr").read_text():
+        time.sleep(0.02)
+    do(verb)
+    followed = do("follow", "0", "0")
+    assert (followed.returncode, followed.stdout, followed.stderr) == (143 if verb == "stop" else 137, "", "begun\n")
+
+
+def test_where_there_is_no_group_none_ends_before_those_who_wait_for_it(tmp_path: Path) -> None:
+    """Else a task whose child was ended first could end by itself, and well."""
+    chain = [700, 31, 9000, 12, 544, 8, 77, 6001, 3, 250]
+    lines = [f"{child} {parent}" for parent, child in pairwise(chain)] + ["700 2", "2 1", "1 0", "99 2"]
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "ps").write_text("#!/bin/sh\n" + "".join(f"echo {line}\n" for line in sorted(lines)))
+    (programs / "ps").chmod(0o755)
+    functions = JOB[JOB.index("signal_group() {") : JOB.index("# What follows is otherwise")]
+    kill = 'kill() { [ "$3" != -- ] || return 1; shift 2; echo "$@" >ended; }'
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", f"{functions}\n{kill}\nsignal_group KILL 700"], cwd=tmp_path, env=environment)
+    assert (tmp_path / "ended").read_text().split() == [str(one) for one in chain]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_is_printed_after_a_long_silence_is_seen_at_once(tmp_path: Path, shell: str, stream: str) -> None:
+    place = Place(tmp_path, f'trap "" HUP; sleep 1.5; date +%s.%N >&{1 if stream == "stdout" else 2}; sleep 20')
+    (place.path / "late").write_text(JOB.replace("rounds=0", "rounds=100", 1))
+    environment = without(tmp_path, shell, ())
+    subprocess.run(place.verb("start").argv, check=True)
+    argv = [str(tmp_path / "programs" / "sh"), str(place.path / "late"), "follow", "0", "0"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as follower:
+        carried = follower.stdout if stream == "stdout" else follower.stderr
+        assert carried
+        printed = float(carried.readline())
+        assert time.time() - printed < 3
+        subprocess.run(place.verb("kill").argv, check=True)
+        assert follower.wait(10) == 137
 
 
 @pytest.mark.parametrize("fractions", [True, False])

@@ -12,6 +12,7 @@ import pytest
 
 from mlcube import oci
 from mlcube.artifact import ARTIFACT, CONFIG, FILE, FILE_ZSTD, MODE, PACK, PACKED, TITLE, CubeConfig, PublishedImage
+from mlcube.binding import generated_image
 from mlcube.bundling import artifacts, opened, provide
 from mlcube.bundling.creating import REFERRER, Artifact, Gathered, Piece, create_bundle
 from mlcube.bundling.images import IMAGE
@@ -20,9 +21,11 @@ from mlcube.bundling.reading import Bundle
 from mlcube.bundling.verifying import verify
 from mlcube.compression import zstd
 from mlcube.errors import Damaged, Untrusted
+from mlcube.reading import read_cube
 from mlcube.settings import read_settings
 from mlcube.trust.key_files import create, read_private
 from mlcube.trust.signing import manifest_of, sign, tag_of
+from mlcube.workspace import source_digest
 
 YAML = b"name: tiny\ndocker: {image: 'tiny:1'}\ntasks: {train: {}}\n"
 
@@ -135,6 +138,25 @@ def test_a_wheel_has_a_plain_name(title: str, tmp_path: Path) -> None:
         artifacts.extract(bundle, bundle.entries(artifacts.WHEELS)[0], str(tmp_path / "out"))
 
 
+def test_what_a_bundle_gave_before_is_verified_before_it_is_used(tmp_path: Path) -> None:
+    kind, media_type = artifacts.KINDS[artifacts.SIF]
+    sif = artifact_of(
+        [(media_type, b"the image", {TITLE: "x.sif"})], b"{}", oci.EMPTY, name="x", role=artifacts.SIF,
+        artifact_type=kind,
+    )  # fmt: skip
+    create_bundle(str(tmp_path / "m.cube"), Gathered(cube=cube_of([]), referrers=(sif,)))
+    for found in (b"", b"the imagE", b"the image of somebody else"):
+        with Bundle(str(tmp_path / "m.cube")) as bundle:
+            (path,) = artifacts.extract(bundle, bundle.entries(artifacts.SIF)[0], str(tmp_path / "out"))
+        assert Path(path).read_bytes() == b"the image"
+        Path(path).write_bytes(found)
+    Path(path).unlink()
+    Path(path).symlink_to(tmp_path / "m.cube")
+    with Bundle(str(tmp_path / "m.cube")) as bundle:
+        artifacts.extract(bundle, bundle.entries(artifacts.SIF)[0], str(tmp_path / "out"))
+    assert not Path(path).is_symlink()
+
+
 def image(content: bytes, name: str = "tiny:1") -> Artifact:
     layers = [("application/vnd.oci.image.layer.v1.tar", content, dict[str, str]())]
     config = oci.canonical({"rootfs": {"diff_ids": [oci.digest_of(content)]}})
@@ -203,6 +225,30 @@ def test_files_beside_a_signed_cube_are_covered_by_nobody(
     with pytest.raises(Untrusted, match="does not cover"):
         provide(path, platform, read_settings(), found.config)
     assert not (tmp_path / "home" / ".cache" / "mlcube" / "bundles").exists()
+
+
+def test_an_image_of_packages_has_the_name_of_its_cube_alone(tmp_path: Path) -> None:
+    """Else a bundle could put another image in the place of `python:3.12`, or of any cube."""
+    contents = {"mlcube.yaml": b"name: tiny\npython: {source: .}\ntasks: {hi: {entrypoint: python hi.py}}\n"}
+    (tmp_path / "cube").mkdir()
+    (tmp_path / "cube/mlcube.yaml").write_bytes(contents["mlcube.yaml"])
+    cube, _ = read_cube(str(tmp_path / "cube"))
+    assert cube.python is not None
+    own = generated_image(cube.name, cube.python, source_digest(cube.python.source))
+    for name, expected in (("python:3.12-slim", None), ("cube/tiny:000000000000", None), (own, own)):
+        config = CubeConfig(name="tiny", digest=oci.digest_of(contents["mlcube.yaml"]), python={"source": "."})
+        layers = [(FILE, content, {TITLE: title, MODE: "644"}) for title, content in contents.items()]
+        artifact = artifact_of(layers, oci.canonical(config), CONFIG, name="tiny:1", role=CUBE, artifact_type=ARTIFACT)
+        path = str(tmp_path / "x.cube")
+        create_bundle(path, Gathered(cube=artifact, referrers=(image(b"layer", name),)))
+        found = opened(path)
+        said: list[str] = []
+        provided = provide(path, "docker", read_settings(), found.config, rehearsal=True, report=said.append)
+        assert provided.image == expected
+        assert [text for text in said if "is left out" in text] == (
+            [] if expected else [f"the image `{name}` in the bundle is left out: it is not that of its cube"]
+        )
+        Path(path).unlink()
 
 
 def test_an_unsigned_or_changed_cube_is_not_even_unpacked(signed: Sign, tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """Scripts that wait for a word, and for a while where none comes."""
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from mlcube.listening import LISTENING
 
+SHELLS = [shell for shell in ("sh", "bash", "busybox") if shutil.which(shell)]
 
-def shell(script: str, directory: Path) -> tuple[str, float]:
+
+def shell(script: str, directory: Path, name: str = "sh") -> tuple[str, float]:
     begun = time.monotonic()
-    done = subprocess.run(
-        ["sh", "-eu", "-c", f"{LISTENING}\n{script}"], cwd=directory, capture_output=True, text=True, check=True
-    )
+    argv = [*(["busybox", "sh"] if name == "busybox" else [name]), "-euc", f"{LISTENING}\n{script}"]
+    done = subprocess.run(argv, cwd=directory, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
     return done.stdout, time.monotonic() - begun
 
 
@@ -19,6 +24,33 @@ def test_a_word_cuts_a_rest_short(tmp_path: Path) -> None:
     said, seconds = shell("listen words.1; rounds=100; tell words.*; rest; echo $seconds $word", tmp_path)
     assert said == "13\n"
     assert seconds < 5
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_a_word_cuts_a_rest_short_also_where_signals_are_caught(tmp_path: Path, name: str) -> None:
+    often = "for n in 1 2 3 4 5 6 7 8; do tell words.*; rest; echo $seconds $word; done"
+    said, seconds = shell(f"trap 'echo caught' TERM; listen words.1; rounds=100; {often}", tmp_path, name)
+    assert said == "13\n" * 8
+    assert seconds < 5
+
+
+@pytest.mark.parametrize("name", SHELLS)
+@pytest.mark.parametrize("news", ["a line\\n", "unended", "\\r", "\\000"])
+def test_what_comes_to_a_file_cuts_a_long_rest_short(tmp_path: Path, name: str, news: str) -> None:
+    script = "printf known >one; (sleep 0.5; printf '%s' >>one) & listen words.1; rounds=100; rest one 5 none 0; "
+    told = "echo $word $rounds; cat /proc/$$/task/$$/children"
+    said, seconds = shell(script.replace("%s", news) + told, tmp_path, name)
+    assert said.split()[0] == "100"
+    assert len(said.split()) <= 3  # `cat` itself, and what wrote
+    assert 0.4 < seconds < 5
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_what_is_known_of_a_file_cuts_no_rest_short(tmp_path: Path, name: str) -> None:
+    script = "printf known >one; : >two; listen words.1; rounds=32; rest one 5 two 0; echo $seconds $word $rounds"
+    said, seconds = shell(script, tmp_path, name)
+    assert said == "5 late 33\n"
+    assert 5 <= seconds < 10
 
 
 def test_without_a_word_a_rest_is_a_second_at_least(tmp_path: Path) -> None:

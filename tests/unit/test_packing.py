@@ -16,7 +16,7 @@ from mlcube.compression import zstd
 from mlcube.errors import InvalidFile, MissingInput
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import digest_of
-from mlcube.packing import Layer, contents, layers
+from mlcube.packing import Layer, contents, layers, tar
 
 NAMES = st.text(st.sampled_from("abcäλ .-_$'\"\n雪"), min_size=1, max_size=12).filter(
     lambda name: name not in (".", "..")
@@ -213,3 +213,42 @@ def test_long_names_survive(name: str, tmp_path: Path) -> None:
     (tmp_path / "cube" / name).write_text("content")
     (layer,) = packed(tmp_path / "cube")
     assert list(members(layer)) == [name]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tree=TREES, changed=st.integers(min_value=0), value=st.integers(0, 255))
+def test_a_pack_is_read_by_itself_as_by_whoever_reads_tar_files_or_left_to_him(
+    tree: dict[str, tuple[bytes, bool]], changed: int, value: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("root")
+    fill(root, tree)
+    for layer in packed(root):
+        if layer.descriptor.media_type != PACK:
+            continue
+        with layer.open() as file:
+            content = file.read()
+        members_here = members(layer)
+        plain = tar.plain(content)
+        if all(name.isascii() and info.isreg() for name, (info, _) in members_here.items()):
+            assert plain is not None
+        if plain is not None:
+            told = [(name, info.mode, inside) for name, (info, inside) in members_here.items()]
+            assert [(name, int(mode, 8), bytes(inside)) for name, mode, inside in plain] == told
+        where = changed % len(content)
+        other = content[:where] + bytes([value]) + content[where + 1 :]
+        if (found := tar.plain(other)) is not None and other != content:
+            # Then it is a byte of a file: every other one is as it must be.
+            assert plain is not None
+            assert [each[:2] for each in found] == [each[:2] for each in plain]
+            assert found != plain
+
+
+@pytest.mark.parametrize("content", [b"", bytes(512), bytes(1023), b"x" * 2048, bytes(4096)])
+def test_what_is_no_pack_is_left_to_whoever_reads_tar_files(content: bytes) -> None:
+    assert tar.plain(content) is None
+
+
+@pytest.mark.parametrize("mode", ["64x", "777", "\x00\x00\x00", "00 "])
+def test_a_pack_with_another_mode_is_left_to_whoever_reads_tar_files(mode: str) -> None:
+    assert tar.plain(tar.header("a.txt", 0, "644") + bytes(1024)) is not None
+    assert tar.plain(tar.header("a.txt", 0, mode) + bytes(1024)) is None

@@ -25,6 +25,11 @@ def test_no_function_takes_the_place_of_another_one(script: str) -> None:
     assert [name for name, times in defined.items() if times > 1] == []
 
 
+def summed(content: bytes) -> str:
+    done = subprocess.run(["cksum"], input=content, stdout=subprocess.PIPE, check=True)
+    return done.stdout.decode().strip()
+
+
 class Pod:
     """The volume of a run, and the words of its containers."""
 
@@ -54,17 +59,17 @@ def test_a_pod_receives_and_tells_the_end_without_a_look(tmp_path: Path, shell: 
     pod = Pod(tmp_path, shell)
     (tmp_path / "file").write_text("content")
     with tarfile.open(tmp_path / "archive", "w") as archive:
-        archive.add(tmp_path / "file", "file")
+        archive.add(tmp_path / "file", "./a file")
     before = time.monotonic()
-    with pod.start("receive", "streams", "control", "to", "--", "to") as receive:
-        with pod.start("take", "0", "1") as take:
-            said, complaints = take.communicate((tmp_path / "archive").read_bytes(), timeout=15)
-            assert (take.returncode, complaints) == (0, b"")
-        assert said.split()[1] == str((tmp_path / "archive").stat().st_size).encode()
+    with pod.start("receive", "streams", "control", "to", "--", "all") as receive:
+        with pod.start("unpack", "to") as unpack:
+            said, complaints = unpack.communicate((tmp_path / "archive").read_bytes(), timeout=15)
+            assert (unpack.returncode, complaints) == (0, b"")
+        assert said.decode().splitlines() == [f"{summed(b'content')} ./a file", ".", "done"]
         with pod.start("begin") as begin:
             assert begin.communicate(timeout=15) == (b"done\n", b"")
         assert receive.communicate(timeout=15) == (b"", b"")
-    assert (pod.volume / "to" / "file").read_text() == "content"
+    assert (pod.volume / "to" / "a file").read_text() == "content"
     with pod.task("exec /bin/sleep 0.7") as task, pod.start("follow", "stdout", "0", "") as follow:
         task.wait()  # as the first process of a container would
         assert follow.communicate(timeout=15) == (b"", b"over 0\n")

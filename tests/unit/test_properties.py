@@ -179,7 +179,9 @@ def test_any_override_raises_nothing_but_the_error_family(text: str, start: str)
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, "? [" * 100_000, "[" * 60 + "]" * 60]
+    "text",
+    ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, "? [" * 100_000, "[" * 60 + "]" * 60],
+    ids=["lists", "mappings", "items", "keys", "closed"],
 )
 def test_deep_nesting_never_ends_the_interpreter(text: str) -> None:
     """In a process of its own, because what it guards against is a crash of the parser."""

@@ -167,6 +167,29 @@ def test_the_workspace_stays_at_home_but_for_declared_inputs(cube: Path) -> None
     assert "workspace/config.yaml" not in read_content(found, inputs=True).paths
 
 
+def test_secrets_stay_at_home_and_that_is_told(cube: Path) -> None:
+    secret = (
+        *(".env", ".env.local", "src/.env.production", "deploy/id_ed25519", "deploy/server.pem", ".netrc"),
+        *(".aws/credentials", "home/.docker/config.json"),
+    )
+    public = (".env.example", "server.pem.md", "docker/config.json", "id_rsa.pub")
+    for name in (*secret, *public):
+        (cube / name).parent.mkdir(parents=True, exist_ok=True)
+        (cube / name).write_text("x")
+    found, _ = read_cube(str(cube))
+    told: list[str] = []
+    kept = read_content(found, report=told.append).paths
+    assert kept == {"mlcube.yaml", "run.py", *public}
+    (line,) = told
+    assert line.startswith("left out, for it may be secret: `.aws/`, `.env`, `.env.local`, `.netrc`, `deploy/id_ed2551")
+    assert line.endswith(" and 3 more; a line `!.aws/` in `.cubeignore` publishes it")
+    (cube / ".cubeignore").write_text("!.aws/\n!*.pem\n.env*\n.netrc\nhome\nid_*\n/src/.env.*\n")
+    told.clear()
+    taken_back = {".cubeignore", ".aws/credentials", "deploy/server.pem"}
+    assert read_content(found, report=told.append).paths == (kept | taken_back) - {".env.example", "id_rsa.pub"}
+    assert told == [], "what the user names needs no word"
+
+
 def test_a_cube_without_its_file_is_not_published(cube: Path) -> None:
     (cube / ".cubeignore").write_text("*.yaml\n")
     found, _ = read_cube(str(cube))

@@ -160,6 +160,26 @@ def test_runs_that_were_killed_are_known_until_they_are_settled() -> None:
     assert record.killed() == []
 
 
+def test_a_run_that_was_killed_stays_open_until_it_is_settled_whoever_looks() -> None:
+    dead = written("20240101-000000-aaaa")
+    killed(dead)
+    assert record.unsettled("p") == []
+    assert record.killed() == [dead.id]
+
+
+def test_runs_that_are_over_are_not_looked_at_when_another_begins(private_home: Path) -> None:
+    over, going = written("20240101-000000-aaaa", status="succeeded"), written("20240101-000001-bbbb")
+    (open_runs,) = private_home.rglob("open")
+    assert os.listdir(open_runs) == [going.id]
+    (open_runs / over.id).touch()  # as if whoever ended it had been killed then
+    assert record.unsettled("local") == []
+    assert os.listdir(open_runs) == [going.id]
+    record.remove(over.id)
+    killed(going)
+    record.remove(going.id)
+    assert os.listdir(open_runs) == []
+
+
 # Checksums
 
 

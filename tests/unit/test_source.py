@@ -1,5 +1,6 @@
 """YAML as plain data that remembers where everything was written."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,19 @@ def test_a_file_of_many_megabytes_is_no_cube(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"a" * (8 * 1024 * 1024 + 1))
     with pytest.raises(InvalidFile, match="larger than 8 MiB"):
         read_text(str(tmp_path / "x"), "x")
+
+
+@pytest.mark.parametrize("value", [">=3.11", "!=3.11", "@next", "*x", 'a: "b" c: d', "%"])
+def test_a_text_that_is_no_yaml_is_told_in_the_quotes_that_make_it_one(value: str) -> None:
+    with pytest.raises(InvalidFile) as caught:
+        Document.from_override(f"python.version={value}")
+    hint = caught.value.problems[0].hint or ""
+    before, _, written = hint.partition(": -P ")
+    assert before == "a value is YAML, where a text like this stands in quotes"
+    assert Document.from_override(*shlex.split(written)).data == {"python": {"version": value}}
+
+
+def test_a_bracket_that_is_not_closed_is_no_text_that_lacks_quotes() -> None:
+    with pytest.raises(InvalidFile) as caught:
+        Document.from_override("python.requirements=[numpy>=1.26")
+    assert caught.value.problems[0].hint == "close the bracket, or separate with a comma"

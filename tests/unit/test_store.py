@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mlcube import oci
-from mlcube.errors import Damaged, MissingInput
+from mlcube.errors import CubeError, Damaged, MissingInput
 from mlcube.store import Kept, Store
+from mlcube.store.beside import note_use
 from mlcube.store.kept import About
 from tests.unit.cube_layers import artifact
 
@@ -180,6 +181,33 @@ def test_prune_spares_what_is_pinned_in_use_or_fresh(store: Store) -> None:
         store.pin(one.digest)
 
 
+def test_what_bundles_gave_and_what_the_dead_left_is_listed_and_pruned(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    store = Store(str(cache / "store"))
+    sif = cache / "bundles" / ("a" * 64) / "sif" / "x.sif"
+    sif.parent.mkdir(parents=True)
+    sif.write_bytes(b"x" * 100_000)
+    note_use(str(sif.parent.parent), "model.cube")
+    for name in ("git-dead", "git-alive", "elsewhere"):
+        (cache / name / "objects").mkdir(parents=True)
+        (cache / name / "objects" / "1").write_bytes(b"x")
+    (cache / "git-dead" / "objects").chmod(0o555)
+    os.utime(cache / "git-dead", (1, 1))
+    (entry,) = store.entries()
+    assert (entry.title, entry.digest, entry.root) == ("model.cube", f"bundle:{'a' * 64}", None)
+    assert entry.bytes >= 100_000
+    assert store.prune(3600.0) > 0
+    assert sorted(os.listdir(cache)) == ["bundles", "elsewhere", "git-alive", "store"]
+    store.pin(entry.digest)
+    store.prune(0.0, all=True)
+    store.unpin(entry.digest)
+    store.prune(0.0, all=True, keep=[entry.digest])
+    assert sif.exists()
+    assert store.prune(0.0, all=True) >= 100_000
+    assert not sif.exists()
+    assert store.entries() == []
+
+
 def test_a_use_of_a_process_that_died_counts_no_more(store: Store) -> None:
     kept = filled(store)
     with store.using([kept.digest]):
@@ -187,6 +215,14 @@ def test_a_use_of_a_process_that_died_counts_no_more(store: Store) -> None:
         path.write_text(path.read_text().replace(f'"pid":{os.getpid()}', '"pid":4194305'))
         store.prune(0.0, all=True)
         assert store.entries() == []
+
+
+def test_what_is_needed_cannot_be_read_and_nothing_is_pruned(store: Store) -> None:
+    kept = filled(store)
+    Path(store.path, "using").write_text("no folder")
+    with pytest.raises(CubeError, match=r"`.*/using` cannot be read: not a directory"):
+        store.prune(0.0, all=True)
+    assert store.cube(kept.digest) == kept
 
 
 def test_unpacking_and_pruning_at_once_harm_nobody(store: Store) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_nothing_is_overwritten(name: str, tmp_path: Path) -> None:
     with pytest.raises(CubeError, match="never overwritten"):
         create(str(tmp_path / "lab"), "secret")
     assert sorted(os.listdir(tmp_path)) == ["home", name]
+
+
+@pytest.mark.parametrize("room", [0, 100])
+def test_half_a_key_is_none(room: int, tmp_path: Path) -> None:
+    """A full disk leaves neither file, so that the same command is right once there is room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(CubeError, match=r"lab\.key` cannot be written"):
+            create(str(tmp_path / "lab"), "secret")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.glob("lab*"))
+    create(str(tmp_path / "lab"), "secret")
 
 
 def test_a_key_has_a_passphrase(tmp_path: Path) -> None:

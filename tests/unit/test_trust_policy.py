@@ -7,14 +7,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlcube import oci
-from mlcube.errors import InvalidFile, MissingInput, Untrusted
+from mlcube.errors import CubeError, InvalidFile, MissingInput, Untrusted
+from mlcube.obtaining.admitting import subject_of_address, subjects_of_path
 from mlcube.source import Document
 from mlcube.trust import in_force
 from mlcube.trust.keys import PrivateKey
-from mlcube.trust.patterns import matches, plain_address, registry_matches
+from mlcube.trust.patterns import matches, registry_matches
 from mlcube.trust.policy import Subject, admit
 from mlcube.trust.policy_file import Policy, parse_policy, read_policy
 from mlcube.trust.signing import Signature, sign
+from mlcube.trust.spellings import address_names
 
 DIGEST = oci.digest_of(b"a manifest")
 LAB = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
@@ -165,6 +167,16 @@ def test_keys_are_files_beside_the_policy_or_stand_in_it(tmp_path: Path) -> None
         ("[]", ["the file must be a mapping"]),
         ("a: [" * 5000, ["nested"]),
         ("a: \0", ["trust.yaml:1"]),
+        (
+            "rules:\n- registries:\n  allow: always",
+            ["trust.yaml:2", "`registries` says nothing"],
+        ),
+        ("rules: [{allow: always, names: ~}]", ["`names` says nothing"]),
+        ("rules: [{allow: never, registries: ['oci://r.example']}]", ["matches no registry", "hint: r.example/**"]),
+        ("rules: [{allow: never, registries: ['r.example/']}]", ["matches no registry", "hint: r.example/**"]),
+        ("rules: [{allow: never, registries: ['r.example/x:1']}]", ["matches no registry", "hint: r.example/x"]),
+        ("rules: [{allow: never, names: [~/cubes/**]}]", ["`~/cubes/**` matches no name"]),
+        ("rules: [{allow: never, names: [git+https://h/x]}]", ["`git+https://h/x` matches no name"]),
     ],
 )
 def test_every_mistake_has_its_place(text: str, told: list[str], tmp_path: Path) -> None:
@@ -222,11 +234,12 @@ def test_patterns(pattern: str, name: str, expected: bool) -> None:
 )
 def test_no_address_climbs(url: str) -> None:
     with pytest.raises(Untrusted, match="no rule can be about it"):
-        plain_address(url)
+        address_names(url)
 
 
 def test_hosts_are_the_same_in_small_letters() -> None:
-    assert plain_address("HTTPS://Git.Example/Group/R.git") == "https://git.example/Group/R.git"
+    assert address_names("HTTPS://Git.Example/Group/R.git")[0] == "https://git.example/Group/R.git"
+    assert matches("HTTPS://Git.Example/Group/*", "https://git.example/Group/R")
     assert registry_matches("R.example/Lab", "r.EXAMPLE/Lab")
     assert not registry_matches("r.example/Lab", "r.example/lab")
 
@@ -237,3 +250,112 @@ def test_a_host_is_all_of_it_and_nothing_else() -> None:
     assert not registry_matches("r.example", "r.example:5000/a")
     assert not registry_matches("r.example", "r.example.evil/a")
     assert not registry_matches("r.example/a", "r.example/ab")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://evil.example/lab/x", "https://EVIL.example/lab/x", "https://evil.example:443/lab/x"),
+        *("https://evil.example:0443/lab/x", "https://evil.example./lab/x", "https://evil.example/lab/x.git"),
+        *("https://evil.example/lab/x/", "https://evil.example//lab//x", "https://evil.example/%6cab/x"),
+        *("git@evil.example:lab/x", "git@EVIL.example:lab/x.git", "ssh://git@evil.example/lab/x"),
+        *("ssh://git@evil.example:22/lab/x.git", "ssh://other@evil.example/lab/x", "ssh://evil.example./lab/x"),
+    ],
+)
+def test_another_spelling_is_the_same_source(url: str, tmp_path: Path) -> None:
+    names = "['https://evil.example/lab/x', 'ssh://evil.example/lab/x']"
+    text = f"rules: [{{names: {names}, allow: never}}]\ndefault: always\n"
+    with pytest.raises(Untrusted, match="is forbidden by the rule at"):
+        admit(subject_of_address("git", url), policy=policy_of(text, tmp_path))
+    allowed = policy_of(text.replace("never", "then").replace("always", "never").replace("then", "always"), tmp_path)
+    assert admit(subject_of_address("git", url), policy=allowed).digest is None
+
+
+@pytest.mark.parametrize("pattern", ["git@Evil.example:lab/*", "ssh://git@evil.example/lab/*", "ssh://evil.example/**"])
+def test_ssh_has_two_ways_to_be_written(pattern: str, tmp_path: Path) -> None:
+    policy = policy_of(f"rules: [{{names: ['{pattern}'], allow: never}}]\ndefault: always\n", tmp_path)
+    for url in ("git@evil.example:lab/x", "ssh://git@evil.example/lab/x.git"):
+        with pytest.raises(Untrusted, match="is forbidden by the rule at"):
+            admit(subject_of_address("git", url), policy=policy)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://evil.org?x.good.example/lab/r.git", "https://evil.org\\.good.example/r.git"),
+        *("https://\u24d4vil.example/r.git", "https://evil.org%2f.good.example/r.git", "https://h/lab%2Fx.git"),
+        *("https://h/x%00.git", "https://h/x%ff.git", "git@h:%6cab/x", "https://a@b@h/x.git", "nothing"),
+        "https://h.example:443:/x.git",
+    ],
+)
+def test_an_address_that_hides_where_it_leads_is_refused(url: str) -> None:
+    """`https://*.good.example/**` would match the first, which goes to evil.org."""
+    with pytest.raises(Untrusted, match="no rule can be about it"):
+        address_names(url)
+
+
+def test_a_repository_of_this_machine_has_the_name_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    names = address_names(f"file://{tmp_path}/link")
+    assert {f"file://{tmp_path}/real", f"{tmp_path}/real", f"{tmp_path}/real.git"} <= set(names)
+    assert address_names(f"file://{tmp_path}/%6cink".replace("%6c", "l")) == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "repository"),
+    [
+        *(("r.example", "r.example:443/x"), ("r.example:443", "r.example/x"), ("r.example", "r.example:0443/x")),
+        *(("r.example.", "r.example/x"), ("R.example/x", "r.example:443/x"), ("*.example", "r.example:443/x")),
+        *(("docker.io", "index.docker.io/x"), ("index.docker.io/x", "docker.io/library/x")),
+        *(("docker.io/library/x", "docker.io/x"), ("docker.io/library/**", "registry-1.docker.io/x")),
+        *(("localhost", "localhost:80/x"), ("[::1]:5000", "[::1]:5000/x")),
+    ],
+)
+def test_a_registry_has_one_spelling(pattern: str, repository: str) -> None:
+    assert registry_matches(pattern, repository)
+
+
+def test_a_file_is_no_way_around_its_folder(tmp_path: Path) -> None:
+    cubes = tmp_path / "cubes"
+    cubes.mkdir()
+    (cubes / "mlcube.yaml").touch()
+    for written in (f"{cubes}", f"{cubes}/**", f"{cubes}/mlcube.yaml"):
+        policy = policy_of(
+            f"rules: [{{kinds: [path], names: ['{written}'], allow: never}}]\ndefault: always\n", tmp_path
+        )
+        for named in (f"{cubes}", f"{cubes}/", f"{cubes}/mlcube.yaml", f"{cubes}/../cubes/mlcube.yaml"):
+            with pytest.raises(Untrusted, match="is forbidden by the rule at"):
+                [admit(each, policy=policy) for each in subjects_of_path(named)]
+
+
+def test_a_link_to_an_allowed_file_does_not_bring_its_own_neighbours(tmp_path: Path) -> None:
+    """The code of a cube lies beside the link, and not beside the file to which it leads."""
+    for name in ("allowed", "evil"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "allowed/mlcube.yaml").touch()
+    (tmp_path / "evil/mlcube.yaml").symlink_to("../allowed/mlcube.yaml")
+    policy = policy_of(f"rules: [{{kinds: [path], names: ['{tmp_path}/allowed/**'], allow: always}}]", tmp_path)
+    assert [admit(each, policy=policy) for each in subjects_of_path(f"{tmp_path}/allowed/mlcube.yaml")]
+    with pytest.raises(Untrusted, match=r"evil/mlcube.yaml` is forbidden"):
+        [admit(each, policy=policy) for each in subjects_of_path(f"{tmp_path}/evil/mlcube.yaml")]
+
+
+def test_a_path_that_is_none_is_refused() -> None:
+    with pytest.raises(Untrusted, match="no rule can be about"):
+        subjects_of_path("a\0b")
+
+
+def test_a_policy_that_cannot_be_looked_at_is_in_force(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not to know whether there is one is no reason to allow everything."""
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("CUBE_CONFIG_DIR", str(tmp_path / "loop"))
+    assert in_force()
+    with pytest.raises(CubeError):
+        admit(Subject(kind="git", name="https://h/r.git"))
+    monkeypatch.setenv("CUBE_CONFIG_DIR", str(tmp_path / "none"))
+    assert not in_force()
+    (tmp_path / "trust.yaml").mkdir()
+    monkeypatch.setenv("CUBE_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(CubeError):
+        admit(Subject(kind="git", name="https://h/r.git"))

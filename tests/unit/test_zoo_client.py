@@ -102,6 +102,27 @@ def test_a_name_means_the_newest_version_in_the_first_zoo_that_knows_it(tmp_path
     assert error.value.hint == "did you mean `digits`?"
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "hint"),
+    [
+        ("labb/my-model", "no zoo is named `labb`", "did you mean `lab/my-model`?"),
+        ("labb/my-modl", "no zoo is named `labb`", "did you mean `lab/my-model`?"),
+        ("lab/my-modl", "the zoo `lab` knows no `my-modl`", "did you mean `lab/my-model`?"),
+        ("lab/quite-another", "the zoo `lab` knows no `quite-another`", "cube zoo list lab"),
+        ("somebody-elses-zoo/my-model", "no zoo knows `somebody-elses-zoo/my-model`", "did you mean `my-model`?"),
+        ("my-modle", "no zoo knows `my-modle`", "did you mean `my-model`?"),
+    ],
+)
+def test_a_zoo_or_a_cube_with_nearly_that_name_is_suggested(
+    name: str, told: str, hint: str, tmp_path: Path, private_home: Path
+) -> None:
+    settle(private_home, lab=str(zoo(tmp_path / "lab", entry("my-model"))))
+    for asked in (find, look_up):
+        with pytest.raises(MissingInput) as caught:
+            asked(name)
+        assert (caught.value.args[0], caught.value.hint) == (told, hint)
+
+
 def test_a_name_with_a_group_is_the_end_of_a_repository(tmp_path: Path, private_home: Path) -> None:
     mine = zoo(tmp_path / "zoo", entry("digits", "1", "lab/digits"), entry("letters", "1", "lab/other"))
     settle(private_home, mine=str(mine))

@@ -1,0 +1,73 @@
+"""Files of other tools may say anything: it becomes a cube file, or one error, and reads nothing from elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from mlcube.errors import CubeError
+from mlcube.importing import convert
+
+COG = "predict: p.py:P\nbuild: {}\n"
+PREDICT = "class P:\n  def predict(self, a: int = 1): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("build", "code"),
+    [
+        ("{system_packages: 5}", PREDICT),
+        ("{run: true}", PREDICT),
+        ("{pre_install: text}", PREDICT),
+        ("{python_packages: 5}", PREDICT),
+        ("{}", "def P(a=" + "-" * 3000 + "1): pass"),
+        ("{}", "def P(a=" + "+".join("1" * 5000) + "): pass"),
+        ("{}", "\0"),
+    ],
+)
+def test_a_cog_file_that_means_nothing_is_told(build: str, code: str, tmp_path: Path) -> None:
+    (tmp_path / "cog.yaml").write_text(COG.format(build))
+    (tmp_path / "p.py").write_text(code)
+    with pytest.raises(CubeError) as caught:
+        convert(str(tmp_path / "cog.yaml"))
+    assert caught.value.problems
+
+
+def test_what_is_no_value_is_left_to_the_cube_file(tmp_path: Path) -> None:
+    (tmp_path / "cog.yaml").write_text(COG.format("{}"))
+    (tmp_path / "p.py").write_text("class P:\n  def predict(self, a: int = Input(ge={[]: 1})): pass\n")
+    assert any("is computed" in note for note in convert(str(tmp_path / "cog.yaml")).notes)
+
+
+@pytest.mark.parametrize(
+    "text", ["FROM x\nENTRYPOINT " + "[" * 100_000, 'FROM x\nVOLUME "/a', 'FROM x\nLABEL "a\nCMD run']
+)
+def test_a_dockerfile_without_an_end_is_read_as_far_as_it_goes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(text)
+    assert "run" in convert(str(tmp_path / "Dockerfile")).data["tasks"]
+
+
+def test_requirements_that_name_themselves_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "cog.yaml").write_text(COG.format("{python_requirements: r.txt}"))
+    (tmp_path / "p.py").write_text(PREDICT)
+    (tmp_path / "r.txt").write_text("numpy\n-r ./r.txt\n-r s.txt\n-r s.txt\n")
+    (tmp_path / "s.txt").write_text("pillow\n-r r.txt\n-r s.txt\n")
+    assert convert(str(tmp_path / "cog.yaml")).data["python"]["requirements"] == ["numpy", "pillow"]
+
+
+def test_a_link_that_leads_out_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("token-of-mine\n")
+    folder = tmp_path / "cube"
+    folder.mkdir()
+    (folder / "cog.yaml").write_text(COG.format("{python_requirements: r.txt}"))
+    (folder / "p.py").write_text(PREDICT)
+    (folder / "r.txt").symlink_to("../secret")
+    with pytest.raises(CubeError, match="lies outside"):
+        convert(str(folder / "cog.yaml"))
+
+
+def test_a_boutiques_descriptor_whose_extensions_are_none_is_read(tmp_path: Path) -> None:
+    (tmp_path / "boutiques.json").write_text(
+        '{"name": "x", "command-line": "t [A]", "container-image": {"type": "docker", "image": "a/b"}, "inputs":'
+        ' [{"id": "a", "type": "File", "value-key": "[A]"}], "output-files":'
+        ' [{"id": "o", "path-template": "[A].x", "path-template-stripped-extensions": true}]}'
+    )
+    assert "run" in convert(str(tmp_path / "boutiques.json")).data["tasks"]
