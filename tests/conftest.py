@@ -32,6 +32,10 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
+for _variable in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+    # Images of CI set them; every `cube` that a test starts would compile itself anew, or tell its tasks of them.
+    os.environ.pop(_variable, None)
+
 
 @pytest.fixture(scope="session")
 def base_image() -> str:
