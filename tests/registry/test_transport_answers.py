@@ -1,10 +1,7 @@
 """What registries answer is anybody's writing: every answer ends in what was asked for, or in one sentence."""
 
 import os
-import socket
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,7 +12,7 @@ from mlcube.errors import CubeError, Damaged, MissingInput, Unreachable, UsageEr
 from mlcube.oci import Descriptor
 from mlcube.registry import Limits, Registry, Repository
 from tests.faulty_proxy import Fault, FaultyProxy
-from tests.registry.there import PORT, Blob, behind, name, registry
+from tests.registry.there import PORT, Blob, behind, name, registry, saying
 
 DIGEST = f"sha256:{1:064x}"
 BLOB = Descriptor(media_type="x/y", digest=DIGEST, size=100)
@@ -76,26 +73,9 @@ def test_hostile_answers_end_in_a_sentence(status: int, body: str, call: str) ->
     ],
 )
 def test_hosts_that_speak_no_http_end_in_a_sentence(head: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def answer() -> None:
-            while True:
-                try:
-                    connected, _ = listening.accept()
-                except OSError:
-                    return
-                with connected, suppress(OSError):
-                    connected.recv(1 << 16)
-                    connected.sendall(head)
-                    connected.shutdown(socket.SHUT_WR)
-                    connected.recv(1 << 16)
-
-        threading.Thread(target=answer, daemon=True).start()
-        limits = Limits(patience_seconds=0.02, first_pause_seconds=0.01, answer_seconds=1)
-        host = f"127.0.0.1:{listening.getsockname()[1]}"
-        with registry(host, name(), limits) as there, pytest.raises((Unreachable, Damaged)) as caught:
-            there.manifest("v1")
-        listening.shutdown(socket.SHUT_RDWR)
+    limits = Limits(patience_seconds=0.02, first_pause_seconds=0.01, answer_seconds=1)
+    with saying(head) as host, registry(host, name(), limits) as there, pytest.raises((Unreachable, Damaged)) as caught:
+        there.manifest("v1")
     assert len(str(caught.value).splitlines()) in (1, 2), "what, and a hint"
 
 

@@ -1,11 +1,7 @@
 """Registries that mean harm: no login leaks, no memory or time is theirs, and nothing they write looks like ours."""
 
 import json
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,36 +19,9 @@ from mlcube.store import Store
 from mlcube.zoo.registries import describe_repository
 from tests.faulty_proxy import Fault, FaultyProxy, Request
 from tests.registry.test_transport_logins import log_in
-from tests.registry.there import PORT, Blob, behind, name, registry
+from tests.registry.there import PORT, Blob, behind, name, registry, saying
 
 DIGEST = f"sha256:{1:064x}"
-
-
-@contextmanager
-def saying(*pieces: bytes, again: bytes = b"") -> Iterator[str]:
-    """A host that answers whatever is asked with these pieces, and then goes on without end."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def answer() -> None:
-            while True:
-                try:
-                    connected, _ = listening.accept()
-                except OSError:
-                    return
-                with connected, suppress(OSError):
-                    connected.recv(1 << 16)
-                    for piece in pieces:
-                        connected.sendall(piece)
-                    while again:
-                        connected.sendall(again)
-
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
-
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +18,9 @@ from mlcube.oci import Descriptor
 from mlcube.registry import Limits, Registry, Repository
 from tests.faulty_proxy import Fault, FaultyProxy, Request
 
-__all__ = ["PORT", "QUICK", "Blob", "OwnRegistry", "Plan", "always", "behind", "name", "once", "put", "registry"]
+__all__ = [
+    "PORT", "QUICK", "Blob", "OwnRegistry", "Plan", "always", "behind", "name", "once", "put", "registry", "saying",
+]  # fmt: skip
 
 PORT = 5000
 QUICK = Limits(patience_seconds=5, first_pause_seconds=0.002, answer_seconds=3, pace_bytes=1024, pace_seconds=3)
@@ -47,6 +50,34 @@ def registry(host: str, repository: str, limits: Limits = QUICK, said: list[str]
     """A client that may write; what it reports goes to `said`."""
     report = said.append if said is not None else lambda text: None
     return Registry(Repository.parse(f"{host}/{repository}"), write=True, report=report, limits=limits)
+
+
+@contextmanager
+def saying(*pieces: bytes, again: bytes = b"") -> Iterator[str]:
+    """A host that answers whatever is asked with these pieces, and ends there or goes on without end."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            while True:
+                try:
+                    connected, _ = listening.accept()
+                except OSError:
+                    return
+                with connected, suppress(OSError):
+                    connected.settimeout(5)
+                    connected.recv(1 << 16)
+                    for piece in pieces:
+                        connected.sendall(piece)
+                    while again:
+                        connected.sendall(again)
+                    connected.shutdown(socket.SHUT_WR)
+                    connected.recv(1 << 16)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
 
 
 @contextmanager

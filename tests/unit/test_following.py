@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,6 +82,20 @@ class Place:
             status = execution.run(plan or self.plan)
         return status, (self.path / "shown").read_text(), (self.path / "told").read_text()
 
+    def interrupt(self, when: Callable[[], bool]) -> None:
+        """Perform it, and ask this process to end while it is performed."""
+
+        def ask() -> None:
+            while not when():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        with pytest.raises(Interrupted):
+            self.perform()
+        thread.join()
+
 
 def test_the_status_and_both_outputs_are_the_tasks(tmp_path: Path) -> None:
     place = Place(tmp_path, "echo out; sleep 0.3; echo err >&2; printf unended; exit 42")
@@ -147,17 +162,7 @@ def test_what_the_task_left_in_the_background_ends_with_it(tmp_path: Path) -> No
 
 def test_a_signal_stops_it_and_it_can_still_clean_up(tmp_path: Path) -> None:
     place = Place(tmp_path, 'trap "echo cleaned >cleaned" EXIT\n: >begun\nsleep 60')
-
-    def interrupt() -> None:
-        while not (place.path / "begun").exists():
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(Interrupted):
-        place.perform()
-    thread.join()
+    place.interrupt((place.path / "begun").exists)
     assert (place.path / "cleaned").exists()
     assert (place.path / "status").read_text().split() == ["143"]
 

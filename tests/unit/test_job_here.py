@@ -15,7 +15,7 @@ import pytest
 
 from mlcube import locks
 from mlcube.child import attend
-from mlcube.errors import Interrupted, TimedOut
+from mlcube.errors import TimedOut
 from mlcube.execute import Execution
 from mlcube.job_here import JobHere
 from mlcube.plan import Job, Plan
@@ -199,17 +199,7 @@ def test_a_status_that_cannot_be_kept_is_told_once(tmp_path: Path) -> None:
 
 def test_a_signal_stops_it_and_it_can_still_clean_up(tmp_path: Path) -> None:
     place = Here(tmp_path, 'trap "echo cleaned" EXIT\n: >begun\nsleep 60')
-
-    def interrupt() -> None:
-        while not ((place.path / "begun").exists() and list(place.path.glob(f"words.*.{os.getpid()}"))):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(Interrupted):
-        place.perform()
-    thread.join()
+    place.interrupt(lambda: (place.path / "begun").exists() and any(place.path.glob(f"words.*.{os.getpid()}")))
     assert (place.path / "shown").read_text() == "cleaned\n"
     assert (place.path / "status").read_text().split() == ["143"]
 

@@ -78,6 +78,14 @@ class Wire:
         argv = [*self.shell.split(), "-uc", SEND, "sh", *words]
         return subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
 
+    def has_another(self, program: str, script: str) -> None:
+        """Both ends find this one first."""
+        programs = self.place / "programs"
+        programs.mkdir()
+        (programs / program).write_text(script)
+        (programs / program).chmod(0o755)
+        self.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+
     def words(self) -> list[str]:
         return (self.place / "words").read_text().split()
 
@@ -213,11 +221,7 @@ def test_what_changes_on_its_way_is_told(wire: Wire, at: int) -> None:
     [ ! -e '{wire.volume}/to/file' ] || printf x | dd of='{wire.volume}/to/file' bs=1 seek={at} conv=notrunc 2>/dev/null
     exec {shutil.which("cksum")} "$@"
     """
-    programs = wire.place / "programs"
-    programs.mkdir()
-    (programs / "cksum").write_text(changing)
-    (programs / "cksum").chmod(0o755)
-    wire.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+    wire.has_another("cksum", changing)
     if wire.shell.startswith("busybox"):
         pytest.skip("its `find` starts no other `cksum`")
     sent = wire.send()
@@ -368,26 +372,23 @@ def test_a_full_disk_is_told_whatever_the_names_are(wire: Wire) -> None:
 
 def test_a_file_that_grows_while_it_is_read_is_compared_and_no_failure(wire: Wire) -> None:
     """GNU's `tar` fails where it was added to."""
-    programs = wire.place / "programs"
-    programs.mkdir()
+    grown = wire.place / "grown"
     (wire.source / "log").write_bytes(b"line\n" * 100)
     growing = f"""#!/bin/sh
     {shutil.which("tar")} "$@"
     status=$?
     case "$*" in *' -cf - .') ;; *) exit $status ;; esac
-    [ ! -e '{programs}/grown' ] || exit $status
-    : >'{programs}/grown' && echo more >>{shlex.quote(str(wire.source / "log"))}
+    [ ! -e '{grown}' ] || exit $status
+    : >'{grown}' && echo more >>{shlex.quote(str(wire.source / "log"))}
     echo 'tar: ./log: file changed as we read it' >&2
     exit 1
     """
-    (programs / "tar").write_text(growing)
-    (programs / "tar").chmod(0o755)
-    wire.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+    wire.has_another("tar", growing)
     if wire.shell.startswith("busybox"):
         pytest.skip("its shell starts no other `tar`")
     sent = wire.send()
     assert sent.returncode == 0, sent.stderr
-    assert (programs / "grown").exists()
+    assert grown.exists()
     # It may have been summed before or after.
     assert (wire.volume / "to/log").read_text() in ("line\n" * 100, "line\n" * 100 + "more\n")
     wire.end()
