@@ -37,6 +37,8 @@ _IMPORTED = (
 
 
 _OWN_FILES, _FILES_OF_ONE = 24, 5
+_PR_SET_PDEATHSIG = 1
+"""See prctl(2)."""
 
 
 class _Forked:
@@ -79,6 +81,7 @@ class _Forked:
 
     def _answered(self) -> None:
         """Let go who asked, and whom this was forked off; this process goes on for nobody."""
+        _be_told_of_the_parents_end(0)
         atexit.unregister(self._tell)
         self._tell()
         self._send(0)
@@ -172,11 +175,15 @@ def _accept(control: socket.socket, forked: dict[int, _Forked], pipe: tuple[int,
 
 
 def _fork(found: _Forked, others: tuple[socket.socket | _Forked, ...], pipe: tuple[int, int]) -> None:
+    parent = os.getpid()
     found.process = os.fork()
     if found.process:
         return
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ours alone, whatever the caller made of it
+        _be_told_of_the_parents_end(signal.SIGINT)  # nobody else tells who asked how this one ended
+        if os.getppid() != parent:
+            os._exit(70)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for each in others:
@@ -188,6 +195,14 @@ def _fork(found: _Forked, others: tuple[socket.socket | _Forked, ...], pipe: tup
         os.write(2, f"error: {getattr(error, 'strerror', None) or error}\n".encode(errors="replace"))
     finally:
         os._exit(70)
+
+
+def _be_told_of_the_parents_end(number: int) -> None:
+    """By that signal; 0: by none any more. Where the system cannot, this process goes on."""
+    with suppress(ImportError, AttributeError):
+        import ctypes  # some builds of Python lack it
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 _CUBE = """\
@@ -226,7 +241,8 @@ def _rehearse() -> None:
 
 if __name__ == "__main__":
     for name in _IMPORTED:
-        import_module(name)
+        with suppress(ImportError):
+            import_module(name)
     with suppress(Exception):  # what is not done here is done there
         _rehearse()
     gc.collect()

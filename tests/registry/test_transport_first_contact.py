@@ -47,11 +47,12 @@ def listening(port: int) -> Iterator[int]:
 
 
 @pytest.fixture
-def closed() -> int:
-    """A port at which nothing listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def closed() -> Iterator[int]:
+    """A port at which nothing listens, and which nobody else is given."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def test_who_never_answered_is_given_up_after_a_few_seconds(closed: int) -> None:

@@ -94,8 +94,10 @@ def test_a_process_that_is_killed_meanwhile_is_told(slow_run: str) -> None:
     assert source is not None
     timer = threading.Timer(0.5, source.kill)
     timer.start()
+    before = time.monotonic()
     with pytest.raises(CubeError, match="was killed"):
         forks.perform(["wait", slow_run])
+    assert time.monotonic() - before < 10, "at once, not when the run has ended"
     timer.join()
 
 

@@ -89,7 +89,7 @@ def test_the_note_of_who_writes_is_no_part_of_a_checksum(tmp_path: Path) -> None
 def test_a_checksum_that_takes_long_says_so_and_can_be_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlcube.running._SILENT_SECONDS", 0.0)
+    monkeypatch.setattr("mlcube.running.SILENT_SECONDS", 0.0)
     told: list[str] = []
     bound = invocation(tmp_path, "echo x >out", outputs=("out",))
     assert run(tmp_path, bound, report=told.append).outputs[0].bytes == 2
