@@ -22,8 +22,8 @@ from pathlib import Path
 from weights import write_weights
 
 WITNESSES = os.path.join(os.environ.get("ENGINES_STATE", "/var/tmp/mlcube-engines"), "witnesses", "bin")
-REST_SECONDS = 10.0
-"""ext4 searches long for a place for a new file as long as many were removed a moment ago."""
+REST_SECONDS = 65.0
+"""ext4 passes over, one by one, what was removed within the last minute before it finds a place for a new file."""
 CUBE_FILE = "name: weighty\ndocker: {image: 'example/weighty:1'}\ntasks: {train: {}}\n"
 
 
@@ -60,6 +60,7 @@ def measure(folder: Path, registry: str, rounds: int) -> dict[str, object]:
     names = sorted(each.name for each in (folder / "cube").iterdir())
     run([oras, "push", "--plain-http", f"{repository}:oras", *names], environment, folder / "cube")
     shutil.rmtree(folder / "cache", ignore_errors=True)
+    rest()
     times: dict[str, list[float]] = {"cube": [], "oras": [], "again": []}
     peak = 0
     for _ in range(rounds):
@@ -67,14 +68,14 @@ def measure(folder: Path, registry: str, rounds: int) -> dict[str, object]:
         target.mkdir()
         times["oras"].append(run([oras, "pull", "--plain-http", f"{repository}:oras"], environment, target)[0])
         shutil.rmtree(target)
-        time.sleep(REST_SECONDS)
+        rest()
         seconds, memory = run([*cube, "pull", reference], environment)
         times["cube"].append(seconds)
         peak = max(peak, memory)
         times["again"] += [run([*cube, "pull", reference], environment)[0] for _ in range(5)]
         subprocess.run(["chmod", "-R", "u+w", str(folder / "cache")], check=True)
         shutil.rmtree(folder / "cache")
-        time.sleep(REST_SECONDS)
+        rest()
     median = {name: statistics.median(found) for name, found in times.items()}
     return {
         "oras pull, seconds": round(median["oras"], 2),
@@ -84,6 +85,12 @@ def measure(folder: Path, registry: str, rounds: int) -> dict[str, object]:
         "peak memory of cube pull, MiB": peak >> 20,
         "all": {name: [round(each, 2) for each in found] for name, found in times.items()},
     }
+
+
+def rest() -> None:
+    """Let the disk have what was written, and forget what was removed."""
+    os.sync()
+    time.sleep(REST_SECONDS)
 
 
 def run(argv: list[str], environment: dict[str, str], directory: Path | None = None) -> tuple[float, int]:

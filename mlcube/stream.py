@@ -5,6 +5,7 @@ import stat
 import sys
 from contextlib import suppress
 
+from mlcube import files
 from mlcube.redaction import Redaction
 
 __all__ = ["CHUNK", "Delivery", "Log", "Outlet", "Route"]
@@ -31,7 +32,7 @@ class Log:
         if self.descriptor is None:
             return
         try:
-            _write_all(self.descriptor, chunk)
+            files.write_all(self.descriptor, chunk)
         except OSError as error:
             self.error = error
             self.close()
@@ -188,9 +189,3 @@ def _enlarge(pipe: int) -> None:
 
     with suppress(OSError):  # the user's share of pipe memory is used up, or this is not Linux
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_SIZE)
-
-
-def _write_all(descriptor: int, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

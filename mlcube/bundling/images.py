@@ -244,9 +244,7 @@ def _feed(pipe: IO[bytes], pieces: Iterator[bytes | memoryview], check: Callable
     try:
         for piece in pieces:
             check()
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[pipe.write(rest) :]
+            files.write_all(pipe.fileno(), piece)
     except BrokenPipeError:
         return  # it says itself why it reads no more
 

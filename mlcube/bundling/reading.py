@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from mlcube import oci
+from mlcube import files, oci
 from mlcube.bundling.layout import (
     BLOBS,
     INDEX,
@@ -130,7 +130,7 @@ class Bundle:
             with open(passing, "xb", buffering=0) as file:
                 for chunk in self.chunks(digest):
                     check()
-                    _write_all(file.fileno(), chunk)
+                    files.write_all(file.fileno(), chunk)
             os.replace(passing, path)
         except OSError as error:
             raise CubeError(f"`{path}` cannot be written: {(error.strerror or '').lower()}") from error
@@ -203,8 +203,3 @@ def _beside(path: str, digest: str) -> Bundle | None:
 
 def _member(digest: str) -> str:
     return BLOBS + digest.removeprefix("sha256:")
-
-
-def _write_all(descriptor: int, chunk: memoryview) -> None:
-    while chunk:
-        chunk = chunk[os.write(descriptor, chunk) :]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from mlcube import files
 from mlcube.errors import CubeError, Denied, MissingInput, Unreachable
 from mlcube.obtaining.asking import Asking
 from mlcube.registry.answers import passing
@@ -75,9 +76,7 @@ def _continue(connections: Connections, limits: Limits, url: str, part: str, ask
                 if had > asking.most_bytes:
                     os.unlink(part)
                     raise Unreachable(f"`{url}` sends more than {asking.most_bytes:,} bytes")
-                rest = piece[:count]
-                while rest:
-                    rest = rest[file.write(rest) :]
+                files.write_all(file.fileno(), piece[:count])
                 asking.progress(had, max(had, size))
 
 

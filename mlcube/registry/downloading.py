@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlcube import locks
+from mlcube import files, locks
 from mlcube.errors import CubeError, Damaged, Unreachable
 from mlcube.oci import Descriptor
 from mlcube.registry.exchange import Exchange
@@ -158,13 +158,9 @@ class _Download:
             self._exchange.check()
             if self._got + count > self._descriptor.size:
                 raise Damaged(f"{self._what} is longer than the {self._descriptor.size} bytes that it is declared with")
-            self._write(self._piece[:count])
+            files.write_all(self._file.fileno(), self._piece[:count])
             self._hash.update(self._piece[:count])
             self._got += count
             self._progress(count)
         if self._got < self._descriptor.size:
             raise Passing(f"`{self._exchange.host}` ended the transfer early")
-
-    def _write(self, content: memoryview) -> None:
-        while content:
-            content = content[self._file.write(content) :]

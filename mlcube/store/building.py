@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from mlcube import oci
+from mlcube import files, oci
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, TITLE, read_config
 from mlcube.errors import Damaged
 from mlcube.oci import Descriptor, Manifest
@@ -200,9 +200,9 @@ def _written(content: Readable, target: str, mode: int, check: Callable[[], None
     import hashlib
 
     digest = hashlib.sha256()
-    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb", buffering=0) as file:
         while piece := content.read(_PIECE_BYTES):
             check()
             digest.update(piece)
-            file.write(piece)
+            files.write_all(file.fileno(), piece)
     return digest.hexdigest()

@@ -105,9 +105,7 @@ class Store:
                     if not piece:
                         break
                     found.update(piece)
-                    rest = memoryview(piece)
-                    while rest:
-                        rest = rest[file.write(rest) :]
+                    files.write_all(file.fileno(), piece)
                     left = None if left is None else left - len(piece)
             if left or f"sha256:{found.hexdigest()}" != digest:
                 raise _damaged(digest)

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from mlcube.errors import CubeError, Damaged, escaped
+from mlcube.files import write_all
 
 __all__ = ["Placed", "Readable", "Unpacking", "refused", "remove", "shown"]
 
@@ -86,7 +87,7 @@ class Unpacking:
 
         descriptor = self._created(name, mode, len(content))
         try:
-            _write(descriptor, content)
+            write_all(descriptor, content)
         finally:
             os.close(descriptor)
         return self.note(name, hashlib.sha256(content).hexdigest())
@@ -105,7 +106,7 @@ class Unpacking:
                 if not piece:
                     raise Damaged(f"the entry `{name}` of the archive is cut")
                 digest.update(piece)
-                _write(descriptor, piece)
+                write_all(descriptor, piece)
                 left -= len(piece)
         finally:
             os.close(descriptor)
@@ -240,12 +241,6 @@ def remove(path: str) -> None:
     for folder, _, _ in os.walk(path):
         os.chmod(folder, 0o700)
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _write(descriptor: int, piece: "bytes | memoryview") -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def refused(name: str, why: str) -> Damaged:
