@@ -30,8 +30,8 @@ __all__ = ["Asking", "from_registry"]
 _AT_ONCE_BYTES = 4 << 20
 """Packs up to this size are unpacked from memory."""
 _TURN_SECONDS = 0.0005
-_LARGE, _SMALL = 4, 1
-"""How many transfers at once: of large files, and besides of packs, whose unpacking then goes along."""
+_LARGE, _SMALL = 4, 2
+"""How many transfers at once: of large files, and besides of packs; one of these comes while another is unpacked."""
 
 
 def from_registry(
