@@ -241,7 +241,7 @@ def _rehearse() -> None:
 
 if __name__ == "__main__":
     for name in _IMPORTED:
-        with suppress(ImportError):
+        with suppress(ImportError):  # where `ctypes` is lacking, nobody needs it; all else is told there
             import_module(name)
     with suppress(Exception):  # what is not done here is done there
         _rehearse()

@@ -73,13 +73,13 @@ class Building:
         """Put the files of a pack where they belong, which was read and found right just now."""
         import io
 
-        files = tar.plain(content)
+        members = tar.plain(content)
         with self._lock:
-            if files is None:
+            if members is None:
                 unpack_tar(self._unpacking, io.BytesIO(content))
                 return
             self._check()
-            for name, mode, file in files:
+            for name, mode, file in members:
                 self._unpacking.small_file(name, int(mode, 8), file)
 
     def check_file(self, path: str, digest: str) -> None:

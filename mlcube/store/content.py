@@ -238,8 +238,7 @@ class Store:
 
         The bytes that were freed.
         """
-        older_than = 0.0 if all else older_than
-        return pruning.prune(self, older_than, keep)
+        return pruning.prune(self, 0.0 if all else older_than, keep)
 
 
 _AGAIN = "`cube pull` brings it anew"

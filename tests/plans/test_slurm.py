@@ -48,13 +48,13 @@ def test_a_task_is_a_batch_job(golden: Callable[..., None]) -> None:
 
 
 def test_a_login_node_submits_it(golden: Callable[..., None]) -> None:
-    login = SshRunner(host="hpc", inner=SlurmRunner(inner=DockerRunner(), root="/work/me"))
-    there = {"root": "/work/me/cubes", "rsync": True, "facts": {**DOCKER_HOST, "slurm": ENFORCING}}
+    login = SshRunner(host="hpc", inner=SlurmRunner(inner=DockerRunner(), root="/lab/me"))
+    there = {"root": "/lab/me/cubes", "rsync": True, "facts": {**DOCKER_HOST, "slurm": ENFORCING}}
     golden("slurm/login.txt", run=login.run(hello(), {"near": NEAR, "far": there}))
 
 
 def test_a_task_on_several_nodes_starts_on_each_by_srun(golden: Callable[..., None]) -> None:
-    runner = SlurmRunner(inner=SingularityRunner(), root="/work/it's me")
+    runner = SlurmRunner(inner=SingularityRunner(), root="/lab/it's me")
     several = hello(resources=Resources(nodes=2, cpus=3, gpus=1), secrets=(Secret(name="KEY", mount="/run/key"),))
     plan = runner.run(several, {**SINGULARITY_HOST, "slurm": ENFORCING})
     golden("slurm/nodes.txt", run=msgspec.structs.replace(plan, steps=tuple(map(_without_job, plan.steps))))
