@@ -1,8 +1,6 @@
 """Copies content into a bundle and hashes it at the same time, in a thread of its own where it is much."""
 
-import os
 import queue
-import stat
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,7 +11,6 @@ from mlcube.errors import CubeError, Damaged
 __all__ = ["Copy", "Source"]
 
 _CHUNK = 1 << 20
-_KERNEL_CHUNK = 8 << 20
 _BUFFERS = 4
 
 
@@ -43,8 +40,6 @@ class Copy:
             self._hash.update(content)
             self._output.write(content)
             return self._hash.hexdigest()
-        copied = self._by_the_kernel(source, size)
-        size -= copied
         for _ in range(_BUFFERS):
             self._free.put(bytearray(_CHUNK))
         hashing = threading.Thread(target=self._hash_all, daemon=True)
@@ -62,48 +57,6 @@ class Copy:
             self._full.put(None)
             hashing.join()
         return self._hash.hexdigest()
-
-    def _by_the_kernel(self, source: Source, size: int) -> int:
-        """Copy what is a file without bringing it here, and hash what came of it. How much that was."""
-        try:
-            descriptor: int = source.fileno()  # type: ignore[attr-defined]
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return 0
-        except (AttributeError, OSError):
-            return 0
-        begin, failures = self._output.place, list[BaseException]()
-        places: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
-
-        def hash_written() -> None:
-            try:
-                while (found := places.get()) is not None:
-                    place, count = found
-                    while count:
-                        chunk = buffer[: min(count, _CHUNK)]
-                        self._output.read_into(place, chunk)
-                        self._hash.update(chunk)
-                        place, count = place + len(chunk), count - len(chunk)
-            except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
-                failures.append(error)
-
-        buffer = memoryview(bytearray(_CHUNK))
-        hashing = threading.Thread(target=hash_written, daemon=True)
-        hashing.start()
-        try:
-            while size and not failures:
-                self._check()
-                place = self._output.place
-                count = self._output.copy(descriptor, min(size, _KERNEL_CHUNK))
-                if not count:
-                    break
-                places.put((place, count))
-                size -= count
-        finally:
-            places.put(None)
-            hashing.join()
-        if failures:
-            raise failures[0]
-        return self._output.place - begin
 
     def _hash_all(self) -> None:
         while (found := self._full.get()) is not None:

@@ -144,29 +144,6 @@ class Output:
             place, rest = place + count, rest[count:]
         return place
 
-    def copy(self, source: int, count: int) -> int:
-        """Let the kernel copy at most `count` bytes of a file to what comes next; 0 where it cannot, or at the end."""
-        number, offset = divmod(self.place, self.part_size) if self.part_size else (0, self.place)
-        while number >= len(self._files):
-            self._files.append(self._create(len(self._files)))
-        room = count if self.part_size is None else min(count, self.part_size - offset)
-        try:
-            copied = os.copy_file_range(source, self._files[number], room, offset_dst=offset)
-        except (AttributeError, OSError):  # between file systems, or on one that is full: writing tells which
-            return 0
-        self.place += copied
-        return copied
-
-    def read_into(self, place: int, buffer: memoryview) -> None:
-        """What was written at a place."""
-        while buffer:
-            number, offset = divmod(place, self.part_size) if self.part_size else (0, place)
-            room = len(buffer) if self.part_size is None else self.part_size - offset
-            count = os.preadv(self._files[number], [buffer[:room]], offset)
-            if not count:
-                raise CubeError(f"`{self.path}` became shorter while it was written")
-            place, buffer = place + count, buffer[count:]
-
     def go_to(self, place: int) -> None:
         """What comes next belongs there: what was written behind it is forgotten, what lies before it was written."""
         self.place = place
@@ -213,7 +190,7 @@ class Output:
                 os.ftruncate(descriptor, self.place - number * (self.part_size or 0))
 
     def _create(self, number: int) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             return os.open(self._passing(number), flags, 0o666)
         except OSError as error:
