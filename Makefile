@@ -59,8 +59,9 @@ versions: $(VERSIONS:%=.unit-%)
 	    $(BIN)/uv pip install --quiet --python .venv-$*/bin/python --editable '.[local]' --group dev && \
 	    touch .venv-$*/.ready || exit 1; \
 	  fi; \
-	  .venv-$*/bin/python -m pytest --quiet $(PYTEST_ARGUMENTS) tests/unit || { [ $$? -eq 1 ] && [ -n "$(AGAIN)" ] && \
-	    .venv-$*/bin/python -m pytest --quiet --last-failed --last-failed-no-failures none $(AGAIN) tests/unit; }; \
+	  tests=".venv-$*/bin/python -m pytest --quiet -o cache_dir=.venv-$*/pytest tests/unit"; \
+	  $$tests $(PYTEST_ARGUMENTS) || { [ $$? -eq 1 ] && [ -n "$(AGAIN)" ] && \
+	    $$tests --last-failed --last-failed-no-failures none $(AGAIN); }; \
 	  exit $$?; \
 	done
 

@@ -105,6 +105,12 @@ def _absence_of_sandbox() -> str | None:
     return None
 
 
+def _absence_of_slurm_pair() -> str | None:
+    # Without the file sinfo would wait a minute for it.
+    there = os.path.exists(PAIR) and _succeeds("env", f"SLURM_CONF={PAIR}", "sinfo")
+    return None if there else "no Slurm of two nodes answers"
+
+
 def _succeeds(*argv: str) -> bool:
     try:
         return subprocess.run(argv, capture_output=True, timeout=300).returncode == 0
@@ -114,7 +120,6 @@ def _succeeds(*argv: str) -> bool:
 
 _ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "slurm": (("sinfo",), "no Slurm answers"),
-    "slurm-pair": (("env", f"SLURM_CONF={PAIR}", "sinfo"), "no Slurm of two nodes answers"),
     "registry": (("curl", "-fsS", "http://127.0.0.1:5000/v2/"), "no registry answers"),
     "witnesses": ((f"{WITNESSES}/cosign", "version"), "tests/engines/witnesses.sh was not run"),
     "kubernetes": (("kubectl", f"--kubeconfig={KUBECONFIG}", "version"), "no cluster answers"),
@@ -130,6 +135,7 @@ _LOOKED_INTO: dict[str, Callable[[], str | None]] = {
     "docker": _absence_of_docker,
     "podman": _absence_of_podman,
     "sandbox": _absence_of_sandbox,
+    "slurm-pair": _absence_of_slurm_pair,
     "singularity": _absence_of_singularity,
     "local": lambda: None,
 }

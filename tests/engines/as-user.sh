@@ -14,4 +14,4 @@ cd "$root"
 exec runuser -u "$user" -- env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$home" USER="$user" \
   LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$root:$root/runners:$packages" \
   CUBE_TEST_IMAGE="docker-archive:$archive" CUBE_REQUIRE_ENGINES=singularity \
-  /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/pytest" "$@"
+  /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/$(basename "$0" .sh)" "$@"

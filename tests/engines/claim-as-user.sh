@@ -40,4 +40,4 @@ exec runuser -u "$user" -G "$docker" -- env -i PATH=/usr/local/bin:/usr/bin:/bin
   HOME="$home" USER="$user" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
   PYTHONPATH="$root:$root/runners:$packages" TMPDIR="$place" CUBE_TEST_IMAGE="${CUBE_TEST_IMAGE:-cube-test/python:3.11}" \
   CUBE_TEST_KUBECONFIG="$own" CUBE_TEST_CLAIM="$place" CUBE_REQUIRE_ENGINES=kubernetes,docker \
-  /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/pytest" --basetemp="$place/tests" "$@"
+  /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/$(basename "$0" .sh)" --basetemp="$place/tests" "$@"

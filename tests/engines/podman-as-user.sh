@@ -25,4 +25,4 @@ cd "$home" # Podman starts itself again where it stands, and the user must be ab
 "${as_user[@]}" podman tag "$image" "docker.io/library/$image"
 cd "$root"
 exec "${as_user[@]}" PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$root:$root/runners:$packages" \
-  CUBE_REQUIRE_ENGINES=podman,sandbox /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/pytest" "$@"
+  CUBE_REQUIRE_ENGINES=podman,sandbox /usr/bin/python3 -m pytest -o cache_dir="$home/.cache/mlcube-tests/$(basename "$0" .sh)" "$@"

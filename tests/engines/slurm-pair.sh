@@ -14,7 +14,8 @@ case ${1:-up} in
   up)
     need slurm-wlm munge
     munge -n >/dev/null 2>&1 || bash "$(dirname "$0")/slurm.sh" up # which brings munge up
-    sinfo -h >/dev/null 2>&1 && exit 0
+    # Without the file sinfo would wait a minute for it.
+    [ -e "$SLURM_CONF" ] && sinfo -h >/dev/null 2>&1 && exit 0
     host=$(hostname -s)
     mkdir -p "$home/state"
     cat >"$SLURM_CONF" <<K
