@@ -5,7 +5,7 @@ source "$(dirname "$0")/lib.sh"
 root=$(cd "$(dirname "$0")/../.." && pwd)
 user=${CUBE_TEST_USER:-cube-tests}
 archive="$STATE/base-image.docker.tar"
-id "$user" >/dev/null 2>&1 || useradd -m "$user"
+ordinary_user "$user"
 [ -s "$archive" ] || docker save --output "$archive" "${CUBE_TEST_IMAGE:-python:3.11-slim}"
 chmod a+r "$archive"
 packages=$("${PYTHON:-$root/.venv/bin/python}" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

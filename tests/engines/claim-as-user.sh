@@ -5,7 +5,7 @@ source "$(dirname "$0")/lib.sh"
 root=$(cd "$(dirname "$0")/../.." && pwd)
 user=${CUBE_TEST_USER:-cube-tests}
 place=$STATE/claim
-id "$user" >/dev/null 2>&1 || useradd -m "$user"
+ordinary_user "$user"
 install -d -o "$user" -m 700 "$place"
 admin=$STATE/kubernetes/kubeconfig
 own=$STATE/claim.kubeconfig

@@ -6,7 +6,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 user=${CUBE_TEST_USER:-cube-tests}
 image=${CUBE_TEST_IMAGE:-python:3.11-slim}
 archive="$STATE/base-image-$(printf %s "$image" | tr -c a-z0-9 -).podman.tar"
-id "$user" >/dev/null 2>&1 || useradd -m "$user" # also gives it subordinate ids
+ordinary_user "$user" # also gives it subordinate ids
 home=$(getent passwd "$user" | cut -d: -f6)
 [ -s "$archive" ] || podman save --quiet --output "$archive" "$image"
 chmod a+r "$archive"
