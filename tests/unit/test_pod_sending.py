@@ -4,10 +4,12 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -66,7 +68,7 @@ class Wire:
         self.receiving = subprocess.Popen(
             [*NOBODY, *self.shell.split(), "-c", 'eval "$CUBE_FAR"', "far",
              "receive", "streams", "control", "to", "--", "all"],
-            env=self.environment, stderr=subprocess.PIPE, text=True,
+            env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
     def cut_after(self, *sizes: int | str) -> None:
@@ -97,15 +99,22 @@ class Wire:
         subprocess.run(argv, env=self.environment, check=True, stdout=subprocess.DEVNULL, timeout=20)
         assert self.receiving.communicate(timeout=20)[1] == ""
 
+    def kill(self) -> None:
+        """End whatever it began, as a container's end does: what waits for an hour without news waits on otherwise."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.receiving.pid, signal.SIGKILL)
+        self.receiving.communicate()
+
 
 @pytest.fixture(params=SHELLS)
 def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
     with tempfile.TemporaryDirectory() as place:  # those of pytest are closed to others
         os.chmod(place, 0o711)
         wire = Wire(Path(place), request.param)
-        yield wire
-        wire.receiving.kill()
-        wire.receiving.communicate()
+        try:
+            yield wire
+        finally:
+            wire.kill()
 
 
 def tree(folder: Path) -> dict[bytes, object]:
