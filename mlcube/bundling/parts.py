@@ -154,15 +154,14 @@ class Output:
         names = [part_name(self.path, number + 1) for number in range(len(self._files))]
         names = names if self.part_size else [self.path]
         try:
-            if self.part_size and os.path.exists(names[0]):
-                os.unlink(names[0])  # parts of two bundles under one name are none
+            if self.part_size:
+                if os.path.exists(names[0]):
+                    os.unlink(names[0])  # parts of two bundles under one name are none
+                for number, path in _numbered(f"{self.path}.", ""):
+                    if number > len(names):  # of a longer one that had the same name
+                        os.unlink(path)
             for number, name in reversed(list(enumerate(names))):
                 os.replace(self._passing(number), name)
-            if self.part_size:  # parts of a longer one that had the same name
-                number = len(names) + 1
-                while os.path.exists(part_name(self.path, number)):
-                    os.unlink(part_name(self.path, number))
-                    number += 1
         except OSError as error:
             raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
         return tuple(names)
@@ -206,7 +205,18 @@ def _passing_name(path: str, number: int) -> str:
 
 
 def _remove_passing(path: str) -> None:
-    number = 0
-    while os.path.lexists(_passing_name(path, number)):
-        os.unlink(_passing_name(path, number))
-        number += 1
+    folder, name = os.path.split(path)
+    for _, found in _numbered(os.path.join(folder, f".{name}."), ".part"):
+        os.unlink(found)
+
+
+def _numbered(before: str, after: str) -> list[tuple[int, str]]:
+    """Files whose names are a number between these two. Some may be missing: whoever removed them was killed."""
+    folder, beginning = os.path.split(before)
+    name = re.compile(rf"{re.escape(beginning)}(\d{{3,}}){re.escape(after)}")
+    try:
+        there = os.listdir(folder or ".")
+    except OSError:  # a folder that is not there yet, or that may be written and not looked through
+        there = []
+    found = ((name.fullmatch(each), os.path.join(folder, each)) for each in there)
+    return [(int(match[1]), path) for match, path in found if match]

@@ -394,6 +394,16 @@ def test_two_do_not_write_the_same_at_once(tmp_path: Path) -> None:
         make(tmp_path / "m.cube")
 
 
+def test_what_somebody_left_who_was_killed_is_removed_though_some_of_it_is_missing(tmp_path: Path) -> None:
+    others = ("m.cube.backup.part", ".m.cube.1.part", "am.cube.003")
+    for name in (".m.cube.002.part", ".m.cube.005.part", "m.cube.004", "m.cube.007", "m.cube.1000", *others):
+        (tmp_path / name).write_text("left")
+    make(tmp_path / "m.cube", {"mlcube.yaml": YAML, "weights.bin": bytes(3 << 20)}, part_size=2 << 20)
+    there = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert there == {*others, "m.cube.001", "m.cube.002"}
+    verify(str(tmp_path / "m.cube"))
+
+
 CREATE = """
 import sys
 sys.path[:0] = {path!r}
@@ -419,7 +429,8 @@ def test_killed_at_any_moment_the_same_command_completes(tmp_path: Path, part_si
         assert named in ([], ["m.cube"]) or part_size
         if "m.cube" in named or "m.cube.001" in named:
             verify(str(target))
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    last = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
     verify(str(target))
     assert [name for name in os.listdir(tmp_path) if not name.startswith("m.cube")] == ["home"]
     assert not (tmp_path / "m.cube.lock").exists()

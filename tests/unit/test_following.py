@@ -376,7 +376,10 @@ def test_a_job_that_lives_is_not_gone_whatever_the_queue_said(
     subprocess.run(queue.verb("start").argv, check=True)
     (queue.programs / "scontrol.state").write_text(state)
     with subprocess.Popen([*queue.verb("follow").argv, "0", "0"]) as follower:
-        time.sleep(2.2)
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "cache").is_dir() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)  # what it was told has had its effect
         assert follower.poll() is None
         (queue.path / "status").write_text("5\n")
         assert follower.wait(10) == 5
