@@ -4,10 +4,12 @@ import os
 import re
 
 from mlcube.errors import CubeError, Damaged, MissingInput
-from mlcube.files import WRITTEN_BYTES
 
 __all__ = ["Input", "Output", "first_part", "part_name"]
 
+_WRITTEN_BYTES = 128 << 10
+"""Larger pieces come slowly to a virtual machine (see `mlcube.files`); smaller ones take turns too often, where several
+threads write to one file."""
 _NUMBER = re.compile(r"\.(\d{3,})$")
 
 
@@ -138,7 +140,7 @@ class Output:
                 self._files.append(self._create(len(self._files)))
             room = len(rest) if self.part_size is None else self.part_size - offset
             try:
-                count = os.pwrite(self._files[number], rest[: min(room, WRITTEN_BYTES)], offset)
+                count = os.pwrite(self._files[number], rest[: min(room, _WRITTEN_BYTES)], offset)
             except OSError as error:
                 raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
             place, rest = place + count, rest[count:]

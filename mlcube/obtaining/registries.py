@@ -4,7 +4,6 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,8 +29,8 @@ __all__ = ["Asking", "from_registry"]
 _AT_ONCE_BYTES = 4 << 20
 """Packs up to this size are unpacked from memory."""
 _TURN_SECONDS = 0.0005
-_LARGE, _SMALL = 4, 2
-"""How many transfers at once: of large files, and besides of packs; one of these comes while another is unpacked."""
+_AT_ONCE = 2
+"""How many large files come at the same time, and besides how many packs: more of the one would hold up the other."""
 
 
 def from_registry(
@@ -102,9 +101,9 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
         with KnownDigests() as known:
             bring = _Bringing(registry, asking, total, known)
             with store.build(digest, manifest, reference.canonical) as building:
-                jobs = [partial(bring, layer, building) for layer in _in_order(manifest)]
+                queues = [[partial(bring, layer, building) for layer in layers] for layers in _queues(manifest)]
                 with _short_turns:
-                    in_parallel(jobs, workers=_LARGE + _SMALL, check=asking.check)
+                    in_parallel(*queues, workers=_AT_ONCE, check=asking.check)
             _note(manifest, store, known)
     return Kept(digest=digest, root=store.folder(digest).root, manifest=manifest, config=config)
 
@@ -200,11 +199,11 @@ class _Bringing:
         return False
 
 
-def _in_order(manifest: Manifest) -> Iterator[Descriptor]:
-    """Large files first, the largest at the head: they take longest, and packs fill what is left."""
+def _queues(manifest: Manifest) -> tuple[list[Descriptor], list[Descriptor]]:
+    """Large files, those first that take longest; and the rest."""
     large = [each for each in manifest.layers if each.media_type in (FILE, FILE_ZSTD)]
-    yield from sorted(large, key=lambda each: -each.size)
-    yield from (each for each in manifest.layers if each.media_type not in (FILE, FILE_ZSTD))
+    small = [each for each in manifest.layers if each.media_type not in (FILE, FILE_ZSTD)]
+    return sorted(large, key=lambda each: -each.size), small
 
 
 def _called(manifest: Manifest) -> str:

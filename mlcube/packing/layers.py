@@ -22,8 +22,8 @@ __all__ = ["CARD_FILE", "Layer", "layers"]
 
 CARD_FILE = "README.md"
 _PACK_BYTES = 512 << 10
-_CUT_BELOW = 8
-"""Of the 256 values of a digest's first byte: a pack ends after about every 32nd file, whatever lies around it."""
+_USUAL_BYTES = 256 << 10
+"""A pack ends after so many bytes on average, at files that their paths and sizes choose, whatever lies around them."""
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ def _packs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
             members, size = [], tar.END_BYTES
         members.append(entry)
         size += more
-        if hashlib.sha256(entry.path.encode()).digest()[0] < _CUT_BELOW:
+        if int.from_bytes(hashlib.sha256(entry.path.encode()).digest()[:4], "big") * _USUAL_BYTES < more << 32:
             yield tuple(members)
             members, size = [], tar.END_BYTES
     if members:

@@ -28,11 +28,13 @@ def check_stopped() -> None:
         raise _Stopped
 
 
-def in_parallel(jobs: Sequence[Callable[[], T]], *, workers: int = 4, check: Callable[[], None] = _nothing) -> list[T]:
+def in_parallel(*queues: Sequence[Callable[[], T]], workers: int = 4, check: Callable[[], None] = _nothing) -> list[T]:
     """The results of all jobs, in their order. `check` is asked in the calling thread, and may raise.
 
-    At the first error no further job begins, transfers that run are stopped, and that error is raised.
+    Each queue has so many `workers`, who help at the others when theirs is empty: what one is full of does not keep
+    another waiting. At the first error no further job begins, transfers that run are stopped, and that error is raised.
     """
+    jobs = [job for queue in queues for job in queue]
     if len(jobs) == 1:
         check()
         return [jobs[0]()]
@@ -40,15 +42,17 @@ def in_parallel(jobs: Sequence[Callable[[], T]], *, workers: int = 4, check: Cal
     errors: list[BaseException] = []
     stop = threading.Event()
     lock = threading.Lock()
-    waiting = list(enumerate(jobs))[::-1]
+    numbers = iter(range(len(jobs)))
+    waiting = [[(next(numbers), job) for job in queue][::-1] for queue in queues]
 
-    def work() -> None:
+    def work(own: int) -> None:
         _here.stop = stop
         while not stop.is_set():
             with lock:
-                if not waiting:
+                queue = waiting[own] or next((each for each in waiting if each), [])
+                if not queue:
                     return
-                number, job = waiting.pop()
+                number, job = queue.pop()
             try:
                 results[number] = job()
             except _Stopped:
@@ -58,7 +62,8 @@ def in_parallel(jobs: Sequence[Callable[[], T]], *, workers: int = 4, check: Cal
                     errors.append(error)
                 stop.set()
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(jobs)))]
+    owners = [own for _ in range(workers) for own in range(len(queues))][: len(jobs)]
+    threads = [threading.Thread(target=work, args=(own,), daemon=True) for own in owners]
     for thread in threads:
         thread.start()
     _await(threads, stop, check)

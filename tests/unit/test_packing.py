@@ -117,6 +117,19 @@ def test_one_changed_line_changes_one_small_pack(tmp_path: Path) -> None:
     assert changed[0].descriptor.size < 1 << 20
 
 
+@pytest.mark.parametrize(("count", "size"), [(3000, 300), (60, 150_000)], ids=["tiny", "as large as packs"])
+def test_a_file_that_comes_between_shifts_few_packs(tmp_path: Path, count: int, size: int) -> None:
+    root = tmp_path / "cube"
+    root.mkdir()
+    for number in range(count):
+        (root / f"{number:05}.json").write_bytes(number.to_bytes(4, "big") * (size // 4))
+    before = {layer.descriptor.digest for layer in packed(root)}
+    assert sum(layer.descriptor.size for layer in packed(root)) / len(before) > 100_000
+    (root / "00003a.json").write_bytes(bytes(size))
+    changed = [layer.descriptor.size for layer in packed(root) if layer.descriptor.digest not in before]
+    assert sum(changed) < 1 << 20
+
+
 def test_links_that_stay_are_kept_as_links(tmp_path: Path) -> None:
     root = tmp_path / "cube"
     (root / "a/b").mkdir(parents=True)
