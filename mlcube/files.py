@@ -11,8 +11,8 @@ _WRITTEN_BYTES = 32 << 10
 """Large files are written in pieces of this size.
 
 For what is written at once Linux takes pages as large as it has; those a virtual machine returns to its host first, and
-gets them back slowly: bringing 2 GiB to a disk took 4.5 s in pieces of 128 KiB, 3.8 s in these, and twice that in
-pieces of 2 MiB.
+gets them back slowly: pulling 2 GiB to a disk took 3.8 s in these pieces, 4.6 s in pieces of 128 KiB, and in those of
+2 MiB nearly twice as long.
 """
 _MOST_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 16
