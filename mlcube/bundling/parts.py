@@ -159,9 +159,7 @@ class Output:
             if self.part_size:
                 if os.path.exists(names[0]):
                     os.unlink(names[0])  # parts of two bundles under one name are none
-                for number, path in _numbered(f"{self.path}.", ""):
-                    if number > len(names):  # of a longer one that had the same name
-                        os.unlink(path)
+                self._remove_after(len(names))
             for number, name in reversed(list(enumerate(names))):
                 os.replace(self._passing(number), name)
         except OSError as error:
@@ -179,6 +177,17 @@ class Output:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _remove_after(self, last: int) -> None:
+        """Remove the parts of a longer one that had the same name: those that a reader would take for ours, no others.
+
+        From their end, so that whoever is killed meanwhile leaves none that is not found again.
+        """
+        number = last
+        while os.path.exists(part_name(self.path, number + 1)):
+            number += 1
+        for each in range(number, last, -1):
+            os.unlink(part_name(self.path, each))
 
     def _shorten(self) -> None:
         """Cut off what was written and forgotten."""
@@ -207,18 +216,12 @@ def _passing_name(path: str, number: int) -> str:
 
 
 def _remove_passing(path: str) -> None:
+    """Remove what was not kept. Some of it may be missing: whoever removed or renamed it was killed."""
     folder, name = os.path.split(path)
-    for _, found in _numbered(os.path.join(folder, f".{name}."), ".part"):
-        os.unlink(found)
-
-
-def _numbered(before: str, after: str) -> list[tuple[int, str]]:
-    """Files whose names are a number between these two. Some may be missing: whoever removed them was killed."""
-    folder, beginning = os.path.split(before)
-    name = re.compile(rf"{re.escape(beginning)}(\d{{3,}}){re.escape(after)}")
+    passing = re.compile(rf"\.{re.escape(name)}\.\d{{3,}}\.part")
     try:
         there = os.listdir(folder or ".")
     except OSError:  # a folder that is not there yet, or that may be written and not looked through
         there = []
-    found = ((name.fullmatch(each), os.path.join(folder, each)) for each in there)
-    return [(int(match[1]), path) for match, path in found if match]
+    for each in filter(passing.fullmatch, there):
+        os.unlink(os.path.join(folder, each))

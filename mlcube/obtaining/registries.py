@@ -29,7 +29,7 @@ __all__ = ["Asking", "from_registry"]
 _AT_ONCE_BYTES = 4 << 20
 """Packs up to this size are unpacked from memory."""
 _TURN_SECONDS = 0.0005
-_AT_ONCE = 2
+_WORKERS = 2
 """How many large files come at the same time, and besides how many packs: more of the one would hold up the other."""
 
 
@@ -103,7 +103,7 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
             with store.build(digest, manifest, reference.canonical) as building:
                 queues = [[partial(bring, layer, building) for layer in layers] for layers in _queues(manifest)]
                 with _short_turns:
-                    in_parallel(*queues, workers=_AT_ONCE, check=asking.check)
+                    in_parallel(*queues, workers=_WORKERS, check=asking.check)
             _note(manifest, store, known)
     return Kept(digest=digest, root=store.folder(digest).root, manifest=manifest, config=config)
 
