@@ -2,8 +2,6 @@
 
 import math
 import os
-import sys
-import threading
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,7 +26,6 @@ __all__ = ["Asking", "from_registry"]
 
 _AT_ONCE_BYTES = 4 << 20
 """Packs up to this size are unpacked from memory."""
-_TURN_SECONDS = 0.0005
 _WORKERS = 2
 """How many large files come at the same time, and besides how many packs: more of the one would hold up the other."""
 
@@ -102,37 +99,9 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
             bring = _Bringing(registry, asking, total, known)
             with store.build(digest, manifest, reference.canonical) as building:
                 queues = [[partial(bring, layer, building) for layer in layers] for layers in _queues(manifest)]
-                with _short_turns:
-                    in_parallel(*queues, workers=_WORKERS, check=asking.check)
+                in_parallel(*queues, workers=_WORKERS, check=asking.check)
             _note(manifest, store, known)
     return Kept(digest=digest, root=store.folder(digest).root, manifest=manifest, config=config)
-
-
-class _ShortTurns:
-    """A thread that unpacks lets those in sooner that wait for nothing but to take the next piece.
-
-    It is the whole process's: the first that enters changes it, the last that leaves changes it back.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users, self._before = 0, 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._users:
-                self._before = sys.getswitchinterval()
-                sys.setswitchinterval(_TURN_SECONDS)
-            self._users += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                sys.setswitchinterval(self._before)
-
-
-_short_turns = _ShortTurns()
 
 
 def _check_room(store: Store, manifest: Manifest) -> None:
