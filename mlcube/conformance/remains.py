@@ -26,9 +26,9 @@ _LISTING = {
 }
 """How to ask an engine, by the executable that a runner drives, for what it still has of a run."""
 _SLOW = {"squeue", "apptainer", "kubectl"}
-_SLOW_SECONDS = 60.0
+_SLOW_SECONDS = 120.0
 """A cluster takes a moment to note that a job has ended, and what serves a container's files to notice that it has;
-longer on a machine that is busy with other tests."""
+longer on a machine that is busy with other tests, and where a node still looks for the host of an image."""
 
 
 def remains(invocation: Invocation, plan: Plan, executables: Collection[str], variables: Collection[str]) -> list[str]:
