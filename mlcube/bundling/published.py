@@ -13,7 +13,8 @@ from mlcube.bundling.creating import REFERRER, Artifact, Piece
 from mlcube.bundling.images import IMAGE
 from mlcube.bundling.layout import CUBE, LARGEST_DOCUMENT, Platform, decode
 from mlcube.errors import Damaged, MissingInput
-from mlcube.registry import Registry, Repository, in_parallel
+from mlcube.parallel import in_parallel
+from mlcube.registry import Registry, Repository
 from mlcube.store import Store
 
 __all__ = ["cube", "image", "referrers", "signatures"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mlcube.bundling.parts import Output
 from mlcube.errors import CubeError, Damaged
-from mlcube.registry import check_stopped, in_parallel
+from mlcube.parallel import check_stopped, in_parallel
 
 __all__ = ["Copies", "Large", "distinct"]
 

@@ -13,8 +13,9 @@ from mlcube.obtaining.admitting import admit_published
 from mlcube.obtaining.asking import Asking, Progress
 from mlcube.oci import Descriptor, Manifest
 from mlcube.offline import offline
+from mlcube.parallel import in_parallel
 from mlcube.references import Reference
-from mlcube.registry import Registry, Repository, in_parallel, suggesting
+from mlcube.registry import Registry, Repository, suggesting
 from mlcube.store import Kept, Store
 from mlcube.store.building import Building
 from mlcube.store.kept import read_manifest

@@ -5,6 +5,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import BinaryIO
 
 import msgspec
@@ -17,6 +18,7 @@ from mlcube.oci import Descriptor
 from mlcube.packing import tar
 from mlcube.packing.compressing import compressed
 from mlcube.packing.contents import Entry
+from mlcube.parallel import check_stopped, in_parallel
 
 __all__ = ["CARD_FILE", "Layer", "layers"]
 
@@ -24,6 +26,8 @@ CARD_FILE = "README.md"
 _PACK_BYTES = 512 << 10
 _USUAL_BYTES = 256 << 10
 """A pack ends after so many bytes on average, at files that their paths and sizes choose, whatever lies around them."""
+_MOST_AT_ONCE = 4
+"""How many large files are read at the same time, if there are as many processors."""
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +52,8 @@ def layers(
 ) -> tuple[Layer, ...]:
     """The card if there is one, then packs, then large files: the same for the same content, wherever it lies.
 
-    `progress` is told how many bytes of large files were read. Raises MissingInput for what cannot be read, InvalidFile
+    Large files are read at the same time; `progress` is told how many bytes of them were read, and `check` is asked, in
+    any of their threads. Raises MissingInput for what cannot be read, InvalidFile
     for a private key.
     """
     small = [entry for entry in entries if entry.size < SMALL_BYTES]
@@ -58,7 +63,13 @@ def layers(
         check()
         found.append(_pack(root, members, known))
     large = [entry for entry in entries if entry.size >= SMALL_BYTES]
-    found += [_large(root, entry, known, compress, check, progress) for entry in large]
+
+    def look() -> None:
+        check_stopped()
+        check()
+
+    jobs = [partial(_large, root, entry, known, compress, look, progress) for entry in large]
+    found += in_parallel(jobs, workers=min(_MOST_AT_ONCE, os.cpu_count() or 1), check=check)
     return tuple(found)
 
 

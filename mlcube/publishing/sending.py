@@ -9,9 +9,10 @@ from mlcube.artifact import ARTIFACT, PUBLICATION
 from mlcube.errors import Denied, MissingInput, Refused, Unreachable
 from mlcube.oci import EMPTY, MANIFEST, Descriptor, Manifest, digest_of
 from mlcube.packing import Layer
+from mlcube.parallel import in_parallel
 from mlcube.publishing.accompanying import EMPTY_BLOB, referrer
 from mlcube.publishing.preparing import Publication
-from mlcube.registry import Registry, in_parallel
+from mlcube.registry import Registry
 
 __all__ = ["Former", "Sent", "former", "missing", "send"]
 

@@ -2,8 +2,7 @@
 
 from mlcube.registry.client import Registry
 from mlcube.registry.limits import Limits
-from mlcube.registry.parallel import check_stopped, in_parallel
 from mlcube.registry.repository import Repository
 from mlcube.registry.suggesting import suggesting
 
-__all__ = ["Limits", "Registry", "Repository", "check_stopped", "in_parallel", "suggesting"]
+__all__ = ["Limits", "Registry", "Repository", "suggesting"]

@@ -8,11 +8,11 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from mlcube.errors import Denied, Unreachable
 from mlcube.offline import offline
+from mlcube.parallel import check_stopped
 from mlcube.registry.answers import failure, passing, read
 from mlcube.registry.authentication import Authentication
 from mlcube.registry.connections import Answer, Connections
 from mlcube.registry.limits import Limits
-from mlcube.registry.parallel import check_stopped
 from mlcube.registry.patience import Passing, Patience
 from mlcube.registry.repository import Repository, insecure
 from mlcube.watching import doze

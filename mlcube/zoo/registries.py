@@ -10,7 +10,8 @@ from mlcube import oci
 from mlcube.artifact import ARTIFACT, CARD, PACK, PACKED, CubeConfig, read_config
 from mlcube.errors import Damaged, InvalidFile, MissingInput, escaped
 from mlcube.oci import Manifest
-from mlcube.registry import Registry, Repository, in_parallel
+from mlcube.parallel import in_parallel
+from mlcube.registry import Registry, Repository
 from mlcube.trust import signing
 from mlcube.zoo import describing
 from mlcube.zoo.entries import Entry, Signature

@@ -106,7 +106,7 @@ def test_a_registry_may_list_tags_in_pages_but_not_for_ever() -> None:
 
 @pytest.mark.engine("registry")
 def test_what_refers_to_a_manifest_is_kept_under_its_tag_where_the_registry_does_not_know_it() -> None:
-    from mlcube.registry import in_parallel
+    from mlcube.parallel import in_parallel
 
     config = Blob(2)
     repository = name()

@@ -12,7 +12,8 @@ import pytest
 from mlcube import oci
 from mlcube.errors import CubeError, Damaged, Denied, MissingInput, Unreachable
 from mlcube.oci import Descriptor
-from mlcube.registry import Limits, in_parallel
+from mlcube.parallel import in_parallel
+from mlcube.registry import Limits
 from tests.faulty_proxy import Fault, FaultyProxy, Request
 from tests.registry.there import PORT, QUICK, Blob, Plan, always, behind, name, once, put, registry
 

@@ -14,7 +14,8 @@ import pytest
 
 from mlcube import locks
 from mlcube.errors import CubeError, Interrupted, Unreachable
-from mlcube.registry import Limits, Registry, Repository, in_parallel
+from mlcube.parallel import in_parallel
+from mlcube.registry import Limits, Registry, Repository
 from tests.faulty_proxy import Fault, FaultyProxy, Request
 from tests.registry.there import PORT, Blob, OwnRegistry, always, behind, name, put, registry
 
@@ -254,7 +255,8 @@ def test_a_transfer_takes_little_memory(tmp_path: Path) -> None:
     script = """
         import hashlib, sys
         from mlcube.oci import Descriptor
-        from mlcube.registry import Registry, Repository, in_parallel
+        from mlcube.parallel import in_parallel
+        from mlcube.registry import Registry, Repository
         place, repository = sys.argv[1:]
         found = {}
         for number in range(4):

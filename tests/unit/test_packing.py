@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import tarfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, SMALL_BYTES, TITLE
 from mlcube.compression import zstd
-from mlcube.errors import InvalidFile, MissingInput
+from mlcube.errors import Interrupted, InvalidFile, MissingInput
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import digest_of
 from mlcube.packing import Layer, contents, layers, tar
@@ -180,6 +181,38 @@ def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     (tmp_path / "cube/gone").unlink()
     with KnownDigests(str(tmp_path / "known")) as known, pytest.raises(MissingInput, match="`gone` cannot be read"):
         layers(str(tmp_path / "cube"), entries, known=known)
+
+
+def test_large_files_that_are_read_at_the_same_time_come_in_their_order(tmp_path: Path) -> None:
+    sizes = {f"{number}.bin": SMALL_BYTES + (5 - number) * 1_000_000 for number in range(6)}  # the last is read first
+    (tmp_path / "cube").mkdir()
+    for name, size in sizes.items():
+        (tmp_path / "cube" / name).write_bytes(name[:1].encode() * size)
+    told: list[int] = []
+    with KnownDigests(str(tmp_path / "known")) as known:
+        found = layers(str(tmp_path / "cube"), contents(str(tmp_path / "cube")), known=known, progress=told.append)
+    assert [layer.paths for layer in found] == [(name,) for name in sizes]
+    assert [layer.descriptor.digest for layer in found] == [
+        digest_of(name[:1].encode() * size) for name, size in sizes.items()
+    ]
+    assert sum(told) == sum(sizes.values())
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_reading_large_files_ends_when_it_is_told_to(count: int, tmp_path: Path) -> None:
+    (tmp_path / "cube").mkdir()
+    for number in range(count):
+        (tmp_path / "cube" / f"{number}.bin").write_bytes(b"x" * (40 << 20))
+    told: list[int] = []
+
+    def check() -> None:
+        if len(told) >= 3:
+            raise Interrupted(2, "SIGINT")
+
+    with KnownDigests(str(tmp_path / "known")) as known, pytest.raises(Interrupted):
+        layers(str(tmp_path / "cube"), contents(str(tmp_path / "cube")), known=known, check=check, progress=told.append)
+    assert len(told) < 20, "more was read than each thread had in hand"
+    assert threading.active_count() == 1
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several transfers at the same time: the first error wins, and stops the others."""
+"""Several files at the same time, transferred, copied or read: the first error wins, and stops the others."""
 
 import sys
 import threading
