@@ -7,9 +7,15 @@ from typing import IO, Any, Literal
 
 from mlcube.errors import Damaged
 
-__all__ = ["Kind", "opened", "zstd"]
+__all__ = ["Kind", "most_unpacked", "opened", "zstd"]
 
 Kind = Literal["none", "gzip", "zstd"]
+_MOST_UNPACKED, _MOST_TIMES = 1 << 28, 1000
+
+
+def most_unpacked(size: int) -> int:
+    """To how many bytes a file may unpack that is so large: more is only ever meant to fill the disk."""
+    return _MOST_UNPACKED + _MOST_TIMES * size
 
 
 def zstd() -> Any:

@@ -8,7 +8,7 @@ from mlcube.errors import CubeError
 __all__ = ["end_of", "names", "read", "read_small", "size_of", "unnamed", "write", "write_all"]
 
 _WRITTEN_BYTES = 32 << 10
-"""Large files are written in pieces of this size.
+"""Files are written in pieces of this size, each by one thread (several that write to one: `mlcube.bundling.parts`).
 
 For what is written at once Linux takes pages as large as it has; those a virtual machine returns to its host first, and
 gets them back slowly: pulling 2 GiB to a disk took 3.8 s in these pieces, 4.6 s in pieces of 128 KiB, and in those of

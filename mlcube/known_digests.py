@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlcube import directories
 
@@ -17,6 +17,8 @@ _FRESH_SECONDS = 2.0
 """A file that was changed so lately can be changed again without its times showing it."""
 _KEPT_DAYS = 90
 _PIECE_BYTES = 1 << 20
+_HELD_SECONDS, _HELD_NOTES = 5.0, 1000
+"""How long, and how many notes are held before they are written: whoever writes shuts others out for that moment."""
 _TABLE = "CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, stats TEXT, digest TEXT, size INTEGER, used INTEGER)"
 
 
@@ -27,6 +29,9 @@ class KnownDigests:
         self._path = path or os.path.join(directories.cache(), "digests.sqlite")
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._notes: dict[str, tuple[str, str, int]] = {}
+        self._used: list[tuple[int, str]] = []
+        self._written = time.monotonic()
         self._broken = False
 
     def __enter__(self) -> "KnownDigests":
@@ -36,34 +41,37 @@ class KnownDigests:
         self.close()
 
     def close(self) -> None:
-        """Keep what was noted."""
+        """Keep what was noted. What is noted or asked for afterwards is not kept, and not known."""
         with self._lock:
+            self._write(old=_today() - _KEPT_DAYS)
             if self._connection is not None:
-                try:
-                    self._connection.execute("DELETE FROM known WHERE used < ?", (_today() - _KEPT_DAYS,))
-                    self._connection.commit()
-                except self._errors():
-                    pass
                 self._connection.close()
                 self._connection = None
+            self._broken = True
 
     def look(self, key: str, stats: Iterable[os.stat_result]) -> tuple[str, int] | None:
         """The digest and the size that were noted, if nothing has changed since."""
-        found = self._execute("SELECT digest, size, used FROM known WHERE key = ? AND stats = ?", (key, _words(stats)))
-        if not found:
-            return None
-        digest, size, used = found[0]
-        if used != _today():
-            self._execute("UPDATE known SET used = ? WHERE key = ?", (_today(), key))
-        return digest, size
+        words = _words(stats)
+        with self._lock:
+            if (noted := self._notes.get(key)) and noted[0] == words:
+                return noted[1:]
+            found = self._found(key, words)
+            if found is None:
+                return None
+            digest, size, used = found
+            if used != _today():
+                self._used.append((_today(), key))
+            return digest, size
 
     def note(self, key: str, stats: Iterable[os.stat_result], digest: str, size: int, begun: float) -> None:
         """Remember a digest that was computed of files with these stats, which were taken when it was `begun`."""
         stats = tuple(stats)
         if any(max(each.st_mtime, each.st_ctime) > begun - _FRESH_SECONDS for each in stats):
             return
-        row = (key, _words(stats), digest, size, _today())
-        self._execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", row)
+        with self._lock:
+            self._notes[key] = _words(stats), digest, size
+            if len(self._notes) >= _HELD_NOTES or time.monotonic() - self._written > _HELD_SECONDS:
+                self._write()
 
     def of_file(
         self, path: str, check: Callable[[], None] = lambda: None, progress: Callable[[int], None] = lambda _: None
@@ -90,15 +98,31 @@ class KnownDigests:
                 self.note(key, [stat], *found, begun)
         return found
 
-    def _execute(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._lock:
-            if self._broken:
-                return []
-            try:
-                return self._opened().execute(statement, values).fetchall()
-            except self._errors():
-                self._broken = True  # computing again costs time, nothing else
-                return []
+    def _found(self, key: str, words: str) -> tuple[str, int, int] | None:
+        if self._broken:
+            return None
+        question = "SELECT digest, size, used FROM known WHERE key = ? AND stats = ?"
+        try:
+            found: tuple[str, int, int] | None = self._opened().execute(question, (key, words)).fetchone()
+        except self._errors():
+            self._broken = True  # computing again costs time, nothing else
+            return None
+        return found
+
+    def _write(self, old: int | None = None) -> None:
+        """Write what is held, and remove what was last used before the day `old`."""
+        if self._broken or not (self._notes or self._used or self._connection):
+            return
+        rows = [(key, *noted, _today()) for key, noted in self._notes.items()]
+        try:
+            with self._opened() as connection:  # one transaction
+                connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", rows)
+                connection.executemany("UPDATE known SET used = ? WHERE key = ?", self._used)
+                if old is not None:
+                    connection.execute("DELETE FROM known WHERE used < ?", (old,))
+        except self._errors():
+            self._broken = True
+        self._notes, self._used, self._written = {}, [], time.monotonic()
 
     def _opened(self) -> "sqlite3.Connection":
         if self._connection is None:

@@ -1,11 +1,15 @@
 """Several files at the same time, transferred, copied or read: the first error wins, and stops the others."""
 
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["check_stopped", "in_parallel"]
+from mlcube.errors import CubeError
+
+__all__ = ["by_processors", "check_stopped", "in_parallel", "stopping"]
 
 T = TypeVar("T")
 
@@ -57,11 +61,28 @@ def check_stopped() -> None:
         raise _Stopped
 
 
+def stopping(check: Callable[[], None]) -> Callable[[], None]:
+    """What asks `check`, and ends the job that runs in the thread if another one has failed."""
+
+    def look() -> None:
+        check_stopped()
+        check()
+
+    return look
+
+
+def by_processors(most: int = 4) -> int:
+    """How many jobs that compute are worth running at once: one for each processor that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(most, usable)
+
+
 def in_parallel(*queues: Sequence[Callable[[], T]], workers: int = 4, check: Callable[[], None] = _nothing) -> list[T]:
     """The results of all jobs, in their order. `check` is asked in the calling thread, and may raise.
 
     Each queue has so many `workers`, who help at the others when theirs is empty: what one is full of does not keep
-    another waiting. At the first error no further job begins, transfers that run are stopped, and that error is raised.
+    another waiting. At the first error no further job begins, those that run end where they call `check_stopped`,
+    and that error is raised.
     """
     jobs = [job for queue in queues for job in queue]
     if len(jobs) == 1:
@@ -92,25 +113,39 @@ def in_parallel(*queues: Sequence[Callable[[], T]], workers: int = 4, check: Cal
                 stop.set()
 
     owners = [own for _ in range(workers) for own in range(len(queues))][: len(jobs)]
-    threads = [threading.Thread(target=work, args=(own,), daemon=True) for own in owners]
     with _short_turns:
-        for thread in threads:
-            thread.start()
-        _await(threads, stop, check)
+        _await([threading.Thread(target=work, args=(own,), daemon=True) for own in owners], stop, check)
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(jobs))]
 
 
 def _await(threads: Sequence[threading.Thread], stop: threading.Event, check: Callable[[], None]) -> None:
+    started: list[threading.Thread] = []
     try:
         for thread in threads:
+            if not _starts(thread):
+                break
+            started.append(thread)
+        if threads and not started:
+            raise CubeError("no further thread can be started", hint="`ulimit -u` tells how many there may be")
+        for thread in started:
             while thread.is_alive():
                 thread.join(_POLL_SECONDS)
                 check()
                 check_stopped()
     except BaseException:
         stop.set()
-        for thread in threads:  # what they hold is let go of first
-            thread.join(_STOP_SECONDS)
+        end = time.monotonic() + _STOP_SECONDS
+        for thread in started:  # what they hold is let go of first
+            thread.join(max(0.0, end - time.monotonic()))
         raise
+
+
+def _starts(thread: threading.Thread) -> bool:
+    """Start it, if the system admits one more; those that run do the work of all."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from mlcube.errors import CubeError, Damaged, MissingInput
 
@@ -125,7 +127,9 @@ class Output:
         self.place = 0
         """Where the next byte goes."""
         self._files: list[int] = []
-        _remove_passing(path)
+        self._closed = False
+        with self._writing():
+            _remove_passing(path)
 
     def write(self, content: bytes | bytearray | memoryview) -> None:
         """Write what comes next."""
@@ -136,13 +140,11 @@ class Output:
         rest = memoryview(content)
         while rest:
             number, offset = divmod(place, self.part_size) if self.part_size else (0, place)
-            while number >= len(self._files):
-                self._files.append(self._create(len(self._files)))
             room = len(rest) if self.part_size is None else self.part_size - offset
-            try:
+            with self._writing():
+                while number >= len(self._files):
+                    self._files.append(self._create(len(self._files)))
                 count = os.pwrite(self._files[number], rest[: min(room, _WRITTEN_BYTES)], offset)
-            except OSError as error:
-                raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
             place, rest = place + count, rest[count:]
         return place
 
@@ -153,24 +155,29 @@ class Output:
     def keep(self) -> tuple[str, ...]:
         """Everything is written: the files get their names, the first of several last. Gives the names."""
         self._shorten()
-        names = [part_name(self.path, number + 1) for number in range(len(self._files))]
-        names = names if self.part_size else [self.path]
-        try:
-            if self.part_size:
-                if os.path.exists(names[0]):
-                    os.unlink(names[0])  # parts of two bundles under one name are none
-                self._remove_after(len(names))
+        count = len(self._files)
+        names = [part_name(self.path, number + 1) for number in range(count)] if self.part_size else [self.path]
+        with self._writing():
+            replaced = self._replaced(count) if self.part_size else []
+            for name in (*names, *replaced):
+                if os.path.isdir(name):
+                    raise CubeError(f"`{name}` is a folder, and a bundle is a file", hint="-o names another place")
+            for name in replaced:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
             for number, name in reversed(list(enumerate(names))):
                 os.replace(self._passing(number), name)
-        except OSError as error:
-            raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
         return tuple(names)
 
     def close(self) -> None:
-        """Let go of everything; what was not kept is removed."""
+        """Let go of everything; what was not kept is removed, and nothing can be written any more."""
+        self._closed = True
         while self._files:
             os.close(self._files.pop())
-        _remove_passing(self.path)
+            with suppress(FileNotFoundError):  # a folder that cannot be listed is known to hold these
+                os.unlink(self._passing(len(self._files)))
+        with self._writing():
+            _remove_passing(self.path)
 
     def __enter__(self) -> "Output":
         return self
@@ -178,16 +185,17 @@ class Output:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _remove_after(self, last: int) -> None:
-        """Remove the parts of a longer one that had the same name: those that a reader would take for ours, no others.
+    def _replaced(self, last: int) -> list[str]:
+        """What a reader would take instead of the new parts, or for parts of theirs; nothing else is ours to remove.
 
-        From their end, so that whoever is killed meanwhile leaves none that is not found again.
+        The first part, without which there is no bundle, then a whole file of that name, and the parts of a longer one
+        from their end, so that whoever is killed meanwhile leaves none that is not found again.
         """
         number = last
-        while os.path.exists(part_name(self.path, number + 1)):
+        while os.path.lexists(part_name(self.path, number + 1)):
             number += 1
-        for each in range(number, last, -1):
-            os.unlink(part_name(self.path, each))
+        later = [part_name(self.path, each) for each in range(number, last, -1)]
+        return [part_name(self.path, 1), self.path, *later]
 
     def _shorten(self) -> None:
         """Cut off what was written and forgotten."""
@@ -200,11 +208,20 @@ class Output:
                 os.ftruncate(descriptor, self.place - number * (self.part_size or 0))
 
     def _create(self, number: int) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        name, flags = self._passing(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        if self._closed:
+            raise CubeError(f"nobody waits for `{self.path}` any more")
+        with suppress(FileNotFoundError):
+            os.unlink(name)  # of somebody who was killed, in a folder that cannot be listed
+        return os.open(name, flags, 0o666)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            return os.open(self._passing(number), flags, 0o666)
+            yield
         except OSError as error:
-            raise CubeError(f"`{self.path}` cannot be written: {(error.strerror or '').lower()}") from error
+            reason = (error.strerror or str(error)).lower()
+            raise CubeError(f"`{self.path}` cannot be written: {reason}") from error
 
     def _passing(self, number: int) -> str:
         return _passing_name(self.path, number)

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from mlcube.bundling.parts import Output
 from mlcube.errors import CubeError, Damaged
-from mlcube.parallel import check_stopped, in_parallel
+from mlcube.parallel import by_processors, check_stopped, in_parallel
 
 __all__ = ["Copies", "Large", "distinct"]
 
 _CHUNK = 1 << 20
 _BEGINNING = 64 << 10
-_MOST_AT_ONCE = 4
 _LOOK_SECONDS = 0.1
 
 
@@ -56,7 +55,7 @@ class Copies:
 
     def _copy(self, jobs: Sequence[Callable[[], str]]) -> None:
         try:
-            self._found = in_parallel(jobs, workers=min(_MOST_AT_ONCE, os.cpu_count() or 1), check=self._look)
+            self._found = in_parallel(jobs, workers=by_processors(), check=self._look)
         except BaseException as error:  # noqa: BLE001 - raised where the digests are waited for
             self._error = error
 

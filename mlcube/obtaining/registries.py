@@ -13,7 +13,7 @@ from mlcube.obtaining.admitting import admit_published
 from mlcube.obtaining.asking import Asking, Progress
 from mlcube.oci import Descriptor, Manifest
 from mlcube.offline import offline
-from mlcube.parallel import in_parallel
+from mlcube.parallel import in_parallel, stopping
 from mlcube.references import Reference
 from mlcube.registry import Registry, Repository, suggesting
 from mlcube.store import Kept, Store
@@ -28,7 +28,8 @@ __all__ = ["Asking", "from_registry"]
 _AT_ONCE_BYTES = 4 << 20
 """Packs up to this size are unpacked from memory."""
 _WORKERS = 2
-"""How many large files come at the same time, and besides how many packs: more of the one would hold up the other."""
+"""How many large files come at the same time, and besides how many packs, while there are both: more of the one would
+hold up the other."""
 
 
 def from_registry(
@@ -161,7 +162,7 @@ class _Bringing:
         """Whether the blob is there, of another cube or from before; one that was damaged is removed."""
         store = self._asking.store
         try:
-            if self._known.of_file(store.blob_path(layer.digest), self._asking.check)[0] == layer.digest:
+            if self._known.of_file(store.blob_path(layer.digest), stopping(self._asking.check))[0] == layer.digest:
                 return True
         except FileNotFoundError:
             return False

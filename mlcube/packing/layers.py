@@ -5,6 +5,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import BinaryIO
 
@@ -12,13 +13,14 @@ import msgspec
 
 from mlcube import files
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, PACKED, SMALL_BYTES, TITLE
+from mlcube.compression import most_unpacked
 from mlcube.errors import CubeError, InvalidFile, MissingInput, Problem
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import Descriptor
 from mlcube.packing import tar
-from mlcube.packing.compressing import compressed
+from mlcube.packing.compressing import Changed, Compressed, compressed
 from mlcube.packing.contents import Entry
-from mlcube.parallel import check_stopped, in_parallel
+from mlcube.parallel import by_processors, in_parallel, stopping
 
 __all__ = ["CARD_FILE", "Layer", "layers"]
 
@@ -26,8 +28,6 @@ CARD_FILE = "README.md"
 _PACK_BYTES = 512 << 10
 _USUAL_BYTES = 256 << 10
 """A pack ends after so many bytes on average, at files that their paths and sizes choose, whatever lies around them."""
-_MOST_AT_ONCE = 4
-"""How many large files are read at the same time, if there are as many processors."""
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +52,9 @@ def layers(
 ) -> tuple[Layer, ...]:
     """The card if there is one, then packs, then large files: the same for the same content, wherever it lies.
 
-    Large files are read at the same time; `progress` is told how many bytes of them were read, and `check` is asked, in
-    any of their threads. Raises MissingInput for what cannot be read, InvalidFile
-    for a private key.
+    Large files are read at the same time: `progress` is told, in any of their threads, how many bytes of them were
+    read, and `check` is asked there too. Raises MissingInput for what cannot be read, InvalidFile for a private key,
+    CubeError for what is changed meanwhile.
     """
     small = [entry for entry in entries if entry.size < SMALL_BYTES]
     card = [entry for entry in small if entry.path == CARD_FILE and entry.target is None]
@@ -63,14 +63,12 @@ def layers(
         check()
         found.append(_pack(root, members, known))
     large = [entry for entry in entries if entry.size >= SMALL_BYTES]
-
-    def look() -> None:
-        check_stopped()
-        check()
-
-    jobs = [partial(_large, root, entry, known, compress, look, progress) for entry in large]
-    found += in_parallel(jobs, workers=min(_MOST_AT_ONCE, os.cpu_count() or 1), check=check)
-    return tuple(found)
+    jobs = {
+        entry.path: partial(_large, root, entry, known, compress, stopping(check), progress)
+        for entry in sorted(large, key=lambda entry: -entry.size)  # those first that take longest
+    }
+    read = dict(zip(jobs, in_parallel(list(jobs.values()), workers=by_processors(), check=check), strict=True))
+    return (*found, *(read[entry.path] for entry in large))
 
 
 def _card(root: str, entry: Entry) -> Layer:
@@ -85,7 +83,7 @@ def _card(root: str, entry: Entry) -> Layer:
 
 
 def _packs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
-    """Members of each pack. Where one ends depends on paths and sizes, so that a change stays within its pack."""
+    """Members of each pack. Where one ends depends on paths and sizes, so that a change touches few."""
     members: list[Entry] = []
     size = tar.END_BYTES
     for entry in entries:
@@ -129,12 +127,10 @@ def _packed(root: str, members: Sequence[Entry]) -> bytes:
 
 
 def _content(root: str, entry: Entry) -> bytes:
-    try:
+    with _told(entry):
         content = files.read_small(os.path.join(root, entry.path))
-    except OSError as error:
-        raise _unreadable(entry, error) from None
-    if len(content) != entry.size:
-        raise _changed(entry)
+        if len(content) != entry.size:
+            raise Changed
     if content.startswith(b"-----BEGIN ") and b"PRIVATE KEY" in content[:64]:
         message = f"`{entry.path}` is a private key, which is for nobody else"
         raise InvalidFile((Problem(message=message, hint="name it in `.cubeignore` to leave it out"),))
@@ -151,35 +147,44 @@ def _large(
 ) -> Layer:
     path = os.path.join(root, entry.path)
     annotations = {TITLE: entry.path, MODE: entry.mode}
-    try:
-        if compress:
-            packed = compressed(path, known, check, progress)
-            descriptor = Descriptor(
-                media_type=FILE_ZSTD, digest=packed.digest, size=packed.size, annotations=annotations
-            )
-            return Layer(descriptor=descriptor, open=packed.open, paths=(entry.path,), discard=packed.discard)
+    with _told(entry):
         digest, size = known.of_file(path, check, progress)
-    except OSError as error:
-        raise _unreadable(entry, error) from None
-    if size != entry.size:
-        raise _changed(entry)
+        if size != entry.size:
+            raise Changed
+        packed = compressed(path, digest, known, check) if compress else None
+    if packed and size <= most_unpacked(packed.size):
+        descriptor = Descriptor(media_type=FILE_ZSTD, digest=packed.digest, size=packed.size, annotations=annotations)
+        opened = partial(_packed_once_more, entry, packed)
+        return Layer(descriptor=descriptor, open=opened, paths=(entry.path,), discard=packed.discard)
+    if packed:
+        packed.discard()  # nobody would unpack it
     descriptor = Descriptor(media_type=FILE, digest=digest, size=size, annotations=annotations)
     return Layer(descriptor=descriptor, open=lambda: _opened(root, entry), paths=(entry.path,))
+
+
+def _packed_once_more(entry: Entry, packed: Compressed) -> BinaryIO:
+    with _told(entry):
+        return packed.open()
 
 
 def _opened(root: str, entry: Entry) -> BinaryIO:
     """Whatever came to lie there since it was looked at: neither a link is followed, nor a pipe waited for."""
     path = os.path.join(root, entry.path)
-    try:
+    with _told(entry):
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+
+
+@contextmanager
+def _told(entry: Entry) -> Iterator[None]:
+    """What is wrong with a file is told with its name."""
+    try:
+        yield
     except OSError as error:
-        raise _unreadable(entry, error) from None
-
-
-def _unreadable(entry: Entry, error: OSError) -> MissingInput:
-    reason = (error.strerror or str(error)).lower()
-    return MissingInput(f"`{entry.path}` cannot be read: {reason}", hint="name it in `.cubeignore` to leave it out")
-
-
-def _changed(entry: Entry) -> CubeError:
-    return CubeError(f"`{entry.path}` was changed while it was read", hint="try again when nothing writes there")
+        reason = (error.strerror or str(error)).lower()
+        raise MissingInput(
+            f"`{entry.path}` cannot be read: {reason}", hint="name it in `.cubeignore` to leave it out"
+        ) from None
+    except Changed:
+        raise CubeError(
+            f"`{entry.path}` was changed while it was read", hint="try again when nothing writes there"
+        ) from None

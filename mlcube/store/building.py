@@ -25,8 +25,6 @@ __all__ = ["Building"]
 _PIECE_BYTES = 1 << 20
 _MOST_MEMBERS = 2_000_000
 _MOST_PACKED = 1 << 50
-_MOST_UNPACKED, _MOST_TIMES = 1 << 28, 1000
-"""To how much a packed file may unpack: so many bytes, and so many times what it takes packed."""
 
 
 class Building:
@@ -119,7 +117,7 @@ class Building:
 
     def _zstd(self, layer: Descriptor) -> None:
         """A file that travelled compressed; how long it is, it says itself."""
-        from mlcube.compression import opened
+        from mlcube.compression import most_unpacked, opened
 
         name, mode = _title(layer), 0o755 if layer.annotations.get(MODE) == "755" else 0o644
         self._verify(layer)
@@ -127,7 +125,7 @@ class Building:
             target = self._unpacking.reserve(name)
         digest = None
         with open(self._store.blob_path(layer.digest), "rb") as packed, opened(packed, "zstd") as content:
-            bounded = _Bounded(content, name, _MOST_UNPACKED + _MOST_TIMES * layer.size)
+            bounded = _Bounded(content, name, most_unpacked(layer.size))
             digest = _written(bounded, target, 0o555 if mode & 0o100 else 0o444, self._check)
         with self._lock:
             self._unpacking.note(name, digest)

@@ -9,6 +9,7 @@ from mlcube import directories, files, oci
 from mlcube.errors import CubeError, Damaged, MissingInput
 from mlcube.locks import exclusive
 from mlcube.oci import Manifest
+from mlcube.parallel import stopping
 from mlcube.store import beside, listing, pruning
 from mlcube.store.building import Building
 from mlcube.store.kept import About, Folder, Kept, read_manifest
@@ -167,7 +168,7 @@ class Store:
 
     def build(self, digest: str, manifest: Manifest, origin: str | None) -> "AbstractContextManager[Building]":
         """A cube that is put together layer by layer, and there when the context ends well; for who holds its lock."""
-        return Building.of(self, digest, manifest, origin, self._check)
+        return Building.of(self, digest, manifest, origin, stopping(self._check))
 
     @contextmanager
     def fill(self, about: About, *, most_bytes: int, most_members: int) -> Iterator[Unpacking]:

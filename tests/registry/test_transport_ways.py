@@ -161,49 +161,6 @@ def test_the_same_blob_is_sent_and_fetched_once_by_all_who_want_it_at_once(tmp_p
     assert sorted(os.listdir(tmp_path)) == ["blob", "home"]
 
 
-def test_jobs_give_their_results_in_order_and_run_at_the_same_time() -> None:
-    meeting = threading.Barrier(3, timeout=10)
-
-    def job(number: int) -> int:
-        meeting.wait()
-        return number
-
-    assert in_parallel([functools.partial(job, each) for each in range(6)], workers=3) == list(range(6))
-    assert in_parallel([], workers=3) == []
-    assert in_parallel([lambda: 5]) == [5]
-
-
-def test_a_queue_keeps_no_other_waiting_and_whoever_has_done_his_helps() -> None:
-    begun: list[str] = []
-    met, all_help = threading.Barrier(2, timeout=10), threading.Barrier(4, timeout=10)
-
-    def job(name: str, barrier: threading.Barrier) -> str:
-        begun.append(name)
-        barrier.wait()
-        return name
-
-    large = [functools.partial(job, f"large {each}", all_help) for each in range(4)]
-    small = [functools.partial(job, f"small {each}", met) for each in range(10)]
-    done = in_parallel(large, small, workers=2)
-    assert done == [f"large {each}" for each in range(4)] + [f"small {each}" for each in range(10)]
-    assert {"large 0", "large 1"} < set(begun[:4])
-    assert set(begun[-2:]) == {"large 2", "large 3"}
-
-
-def test_the_first_error_wins_and_no_further_job_begins() -> None:
-    begun: list[int] = []
-
-    def job(number: int) -> None:
-        begun.append(number)
-        if number == 1:
-            raise CubeError("the first")
-        time.sleep(0.05)
-
-    with pytest.raises(CubeError, match="the first"):
-        in_parallel([functools.partial(job, each) for each in range(100)], workers=2)
-    assert len(begun) < 5
-
-
 @pytest.mark.engine("registry")
 def test_an_error_stops_transfers_that_wait(tmp_path: Path) -> None:
     blob, repository = Blob(2 * MIB), name()

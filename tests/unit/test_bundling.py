@@ -404,6 +404,58 @@ def test_what_somebody_left_who_was_killed_is_removed_though_some_of_it_is_missi
     verify(str(tmp_path / "m.cube"))
 
 
+def test_parts_take_the_place_of_a_whole_bundle(tmp_path: Path) -> None:
+    make(tmp_path / "m.cube", {"mlcube.yaml": b"name: old"})
+    make(tmp_path / "m.cube", {"mlcube.yaml": YAML, "weights.bin": bytes(3 << 20)}, part_size=2 << 20)
+    assert not (tmp_path / "m.cube").exists()
+    with Bundle(str(tmp_path / "m.cube")) as bundle:
+        assert bundle.path == str(tmp_path / "m.cube.001")
+
+
+@pytest.mark.parametrize("name", ["m.cube.001", "m.cube.002", "m.cube.003", "m.cube", ".m.cube.001.part"])
+def test_a_folder_where_a_part_belongs_is_told_before_anything_is_lost(name: str, tmp_path: Path) -> None:
+    there = {f"m.cube.{number:03}": f"part {number}" for number in range(1, 5)}
+    for each, content in there.items():
+        if each != name:
+            (tmp_path / each).write_text(content)
+    (tmp_path / name).mkdir()
+    with pytest.raises(CubeError, match=r"is a folder|cannot be written: is a directory"):
+        make(tmp_path / "m.cube", {"mlcube.yaml": YAML, "weights.bin": bytes(3 << 20)}, part_size=2 << 20)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {
+        each: content for each, content in there.items() if each != name
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can become another user")
+def test_a_folder_that_cannot_be_listed_keeps_nothing_of_a_bundle_that_failed(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    folder.chmod(0o300)
+    program = (
+        "import os, sys\n"
+        f"sys.path[:0] = {sys.path!r}\n"
+        f"os.chdir({str(folder)!r})\n"
+        "from mlcube.bundling.parts import Output\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "output = Output('m.cube', 4)\n"
+        "output.write(b'0123456789')\n"
+        "os._exit(0) if 'killed' in sys.argv else output.close()\n"
+    )
+    for word, left in (("closed", []), ("killed", [f".m.cube.{n:03}.part" for n in (1, 2, 3)]), ("closed", [])):
+        subprocess.run([sys.executable, "-c", program, word], check=True)
+        assert sorted(os.listdir(folder)) == left
+
+
+def test_what_still_writes_after_the_end_writes_nothing(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "m.cube"))
+    output.write(b"something")
+    output.close()
+    with pytest.raises(CubeError, match="nobody waits"):
+        output.write_at(0, b"more")
+    assert not [each for each in os.listdir(tmp_path) if "m.cube" in each]
+
+
 CREATE = """
 import sys
 sys.path[:0] = {path!r}

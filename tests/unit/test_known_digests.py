@@ -1,6 +1,7 @@
 """Digests that are remembered: only of files that cannot have changed since."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,34 @@ def test_a_file_from_the_future_is_not_trusted(old: Path, tmp_path: Path) -> Non
     with KnownDigests(str(tmp_path / "known")) as known:
         known.note("file:x", [old.stat()], "sha256:0", 7, begun=old.stat().st_mtime - 100)
         assert known.look("file:x", [old.stat()]) is None
+
+
+def test_who_notes_for_long_shuts_nobody_out_and_is_not_kept_afterwards(old: Path, tmp_path: Path) -> None:
+    place, stat = str(tmp_path / "known"), old.stat()
+    later = stat.st_ctime + 3
+    with KnownDigests(place) as long, KnownDigests(place) as short:
+        assert long.look("a", [stat]) is None
+        long.note("a", [stat], "sha256:a", 7, begun=later)
+        assert long.look("a", [stat]) == ("sha256:a", 7)
+        begun = time.monotonic()
+        short.note("b", [stat], "sha256:b", 7, begun=later)
+        short.close()
+        assert time.monotonic() - begun < 4, "it waited for the other's transaction"
+        short.note("c", [stat], "sha256:c", 7, begun=later)
+    with KnownDigests(place) as known:
+        assert known.look("a", [stat]) == ("sha256:a", 7)
+        assert known.look("b", [stat]) == ("sha256:b", 7)
+        assert known.look("c", [stat]) is None
+
+
+def test_many_notes_are_kept_meanwhile(old: Path, tmp_path: Path) -> None:
+    place, stat = str(tmp_path / "known"), old.stat()
+    held = KnownDigests(place)  # of somebody who will be killed
+    for number in range(1500):
+        held.note(f"file:{number}", [stat], f"sha256:{number}", 7, begun=stat.st_ctime + 3)
+    with KnownDigests(place) as known:
+        found = [known.look(f"file:{number}", [stat]) for number in range(1500)]
+    assert 1000 <= sum(each is not None for each in found) < 1500
 
 
 @pytest.mark.parametrize("damage", ["text", "folder"])

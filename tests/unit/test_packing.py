@@ -2,19 +2,23 @@
 
 import io
 import os
+import resource
+import signal
 import stat
 import tarfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlcube import directories
 from mlcube.artifact import CARD, FILE, FILE_ZSTD, MODE, PACK, SMALL_BYTES, TITLE
 from mlcube.compression import zstd
-from mlcube.errors import Interrupted, InvalidFile, MissingInput
+from mlcube.errors import CubeError, Interrupted, InvalidFile, MissingInput
 from mlcube.known_digests import KnownDigests
 from mlcube.oci import digest_of
 from mlcube.packing import Layer, contents, layers, tar
@@ -252,6 +256,66 @@ def test_a_large_file_packed_with_zstd_unpacks_to_itself(tmp_path: Path) -> None
     with layer.open() as file:
         assert file.read() == sent
     assert packed(root, compress=True)[0].descriptor == layer.descriptor
+
+
+@pytest.mark.parametrize("when", ["between its digest and its packing", "before it is packed once more"])
+def test_a_file_that_changes_is_never_packed_as_what_it_was(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be taken for packed under the first content's digest, for months."""
+    root = tmp_path / "cube"
+    root.mkdir()
+    first, second = b"first " * 100_000, b"other " * 100_000
+    (root / "large").write_bytes(first)
+    of_file = KnownDigests.of_file
+
+    def changing(known: KnownDigests, path: str, *words: Any) -> tuple[str, int]:
+        found = of_file(known, path, *words)
+        (root / "large").write_bytes(second)
+        return found
+
+    if when == "between its digest and its packing":
+        monkeypatch.setattr(KnownDigests, "of_file", changing)
+        with pytest.raises(CubeError, match="`large` was changed while it was read"):
+            packed(root, compress=True)
+        monkeypatch.undo()
+    else:
+        (layer,) = packed(root, compress=True)
+        layer.discard()
+        (root / "large").write_bytes(second)
+        with pytest.raises(CubeError, match="`large` was changed while it was read"):
+            layer.open()
+    (root / "large").write_bytes(first)
+    (layer,) = packed(root, compress=True)
+    with layer.open() as file:
+        assert zstd().decompress(file.read()) == first
+    assert len(os.listdir(os.path.join(directories.cache(), "compressed"))) == 1, "nothing half-made is left"
+
+
+def test_a_full_cache_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    root = tmp_path / "cube"
+    root.mkdir()
+    (root / "large").write_bytes(os.urandom(2 << 20))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(CubeError, match=r"compressed/.* cannot be written: file too large"):
+            packed(root, compress=True)
+    finally:
+        signal.signal(signal.SIGXFSZ, ignored)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert os.listdir(os.path.join(directories.cache(), "compressed")) == []
+
+
+def test_what_would_unpack_to_more_than_anybody_unpacks_is_sent_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlcube.compression._MOST_UNPACKED", 1 << 20)
+    root = tmp_path / "cube"
+    root.mkdir()
+    (root / "large").write_bytes(bytes(64 << 20))
+    (layer,) = packed(root, compress=True)
+    assert (layer.descriptor.media_type, layer.descriptor.size) == (FILE, 64 << 20)
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "x" * 101, "d/" * 60 + "y", "ä" * 90])
