@@ -68,8 +68,11 @@ def choose(
     options: Mapping[str, Any] | None = None,
     *,
     rehearsal: bool = False,
+    preferred: Mapping[str, str] | None = None,
 ) -> Choice:
     """The platform of that name; without one the settings' default, else the first that can carry the invocations.
+
+    Those that are `preferred`, each with the reason to tell, are asked before the others.
 
     A `rehearsal` performs nothing, so that a platform that is named need not be usable: `Choice.unusable` says it.
 
@@ -89,12 +92,15 @@ def choose(
 
     objections: list[CubeError] = []
     passed: list[str] = []
-    for candidate in candidates():
+    known = (*candidates(), *settings.platforms)
+    first = {each: preferred[each] for each in known if each in preferred} if preferred else {}
+    for candidate in dict.fromkeys((*first, *candidates())):
         platform = resolve(settings, candidate, options)
         host = gather(platform.runner)
         objection = _objection(platform, host, invocations)
         if objection is None:
-            return Choice(platform=platform, host=host, reason=_passed_over(objections, passed))
+            reason = first.get(candidate) or _passed_over(objections, passed)
+            return Choice(platform=platform, host=host, reason=reason)
         objections.append(objection)
         passed.append(candidate)
     raise _nobody(objections, invocations)

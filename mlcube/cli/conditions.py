@@ -3,6 +3,9 @@
 import os
 from collections.abc import Sequence
 
+import msgspec
+
+from mlcube import directories
 from mlcube.cli import console
 from mlcube.cube import Cube
 from mlcube.errors import Unreachable
@@ -10,8 +13,9 @@ from mlcube.invocation import Invocation
 from mlcube.named import Named
 from mlcube.offline import offline
 from mlcube.platforms import Choice
+from mlcube.record import new_id
 
-__all__ = ["check_available", "check_data", "check_image"]
+__all__ = ["check_available", "check_data", "check_image", "preferred"]
 
 
 def check_available(choice: Choice, invocation: Invocation) -> None:
@@ -45,6 +49,11 @@ def check_data(named: Named, cube: Cube, tasks: Sequence[str]) -> None:
     named.lock.check_data(data_of(cube, named.workspace, tasks), tasks)
 
 
+def preferred(named: Named) -> dict[str, str]:
+    """The platforms whose image is locked, and why they come first: others would make one that is not."""
+    return {} if named.lock is None else dict.fromkeys(named.lock.images, "its image is in `mlcube.lock`")
+
+
 def check_image(named: Named, choice: Choice, invocation: Invocation) -> None:
     """The image must be that of the lock; one that is not there yet is made available before it is judged."""
     if named.lock is None:
@@ -55,6 +64,13 @@ def check_image(named: Named, choice: Choice, invocation: Invocation) -> None:
     found = image_of(choice.platform, choice.host, invocation)
     if found is None:
         with console.progress() as descriptor:
-            configure(invocation, choice.platform, stderr=descriptor, report=console.note)
+            configure(_unrecorded(invocation), choice.platform, stderr=descriptor, report=console.note)
         found = image_of(choice.platform, choice.host, invocation)
     named.lock.check_image(choice.platform.name, found)
+
+
+def _unrecorded(invocation: Invocation) -> Invocation:
+    """The same with another place for what passes: that of the run is made when the run begins."""
+    run_id = new_id()
+    scratch = os.path.join(directories.cache(), "scratch", run_id)
+    return msgspec.structs.replace(invocation, run_id=run_id, scratch=scratch)

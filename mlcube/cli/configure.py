@@ -19,7 +19,7 @@ from mlcube.cli.arguments import (
     overrides,
 )
 from mlcube.cli.bundle_running import provided
-from mlcube.cli.conditions import check_available, check_image
+from mlcube.cli.conditions import check_available, check_image, preferred
 from mlcube.cli.naming import cube_of
 from mlcube.cube import Cube, RawNeeds, Task
 from mlcube.invocation import Invocation
@@ -71,7 +71,7 @@ def chosen(named: Named, platform: str | None, override: list[str] | None, *, tr
     invocation = without_task(cube)
     settings = read_settings()
     console.warnings(settings.warnings)
-    choice = choose(platform, settings, [invocation], gather, of_runner)
+    choice = choose(platform, settings, [invocation], gather, of_runner, preferred=preferred(named))
     if choice.reason:
         console.note(f"chose platform {choice.platform.name}: {choice.reason}")
     named.check_made(invocation, choice)

@@ -12,7 +12,15 @@ from mlcube.cli.naming import cube_of
 from mlcube.cube import Cube
 from mlcube.errors import CubeError
 from mlcube.named import Named
-from mlcube.pinning.lockfile import FILE_NAME, Lock, LockedCube, LockedImage, digest_of_requirements, write_lock
+from mlcube.pinning.lockfile import (
+    FILE_NAME,
+    Lock,
+    LockedCube,
+    LockedImage,
+    digest_of_requirements,
+    read_lock,
+    write_lock,
+)
 
 EXAMPLE = """\b
 Examples:
@@ -52,6 +60,8 @@ def command(
     from mlcube.trust.covering import check_requirements
     from mlcube.workspace import locate
 
+    if cube is None and mlcube == "." and not os.path.exists("mlcube.yaml") and os.path.exists(FILE_NAME):
+        cube = read_lock().reference  # as `--locked` takes it
     named = cube_of(mlcube, cube, workspace=workspace)
     of_cube, _ = overrides(override)
     exact, warnings, read = named.admitted(of_cube)

@@ -33,6 +33,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     needs: Needs
     platform: str | None
     options: Mapping[str, Any]
+    preferred: Mapping[str, str] = {}
+    """Platforms that are asked before others, where none is named, and why."""
 
     def invocation(self, task: str, before: Sequence[Invocation] = ()) -> Invocation:
         """One task, bound to what the workspace holds now, or will hold after the tasks before it."""
@@ -69,7 +71,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         settings = read_settings()
         console.warnings(settings.warnings)
         ask = partial(gather, remember=not rehearsal)
-        choice = choose(self.platform, settings, invocations, ask, self.options, rehearsal=rehearsal)
+        choice = choose(
+            self.platform, settings, invocations, ask, self.options, rehearsal=rehearsal, preferred=self.preferred
+        )
         if choice.unusable:
             console.warnings(
                 tuple(msgspec.structs.replace(each, severity="warning") for each in choice.unusable.problems)

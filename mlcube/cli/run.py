@@ -26,7 +26,7 @@ from mlcube.cli.arguments import (
     seconds,
 )
 from mlcube.cli.bundle_running import keeping, provided
-from mlcube.cli.conditions import check_available, check_data, check_image
+from mlcube.cli.conditions import check_available, check_data, check_image, preferred
 from mlcube.cli.declared import option
 from mlcube.cli.dry_run import print_plans
 from mlcube.cli.leaving import can_be_left, leavable
@@ -123,6 +123,7 @@ def command(
         needs=needs,
         platform=platform,
         options=of_runner,
+        preferred=preferred(named),
     )
     invocations = request.invocations(dry_run)
     wait_seconds, attempts = seconds("--wait", wait), attempts_of(retries, detach)

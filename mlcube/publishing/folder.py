@@ -37,6 +37,11 @@ def published_entries(
 
     decide = with_inputs(ignored, sample_inputs(cube)) if inputs else ignored
     entries = contents(cube.root, decide, check=check)
+    if inputs:
+        from mlcube.pinning.making import missing_data
+
+        for name, path in missing_data(cube, None, tuple(cube.tasks)).items():
+            report(f"the input `{name}` does not go along: there is no `{path}` in the cube's own workspace")
     if left:
         left.sort()
         named = ", ".join(f"`{each}`" for each in left[:_MOST_NAMES])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlcube import directories
 from tests.cli.pulling import PORT, cube, make_cube, publish
 
 
@@ -114,6 +115,44 @@ def test_every_difference_of_a_folder_is_named(tmp_path: Path) -> None:
     assert "the cube's file" in refused.stderr
     assert "the code in" in refused.stderr
     assert "`cube lock` writes it anew" in refused.stderr
+
+
+@pytest.mark.engine("docker")
+def test_a_locked_run_makes_an_image_that_is_not_there_yet_and_runs(base_image: str, tmp_path: Path) -> None:
+    root = make_cube(tmp_path / "cube")
+    (root / "workspace").mkdir()
+    (root / "workspace" / "data.txt").write_text("x")
+    file = root / "mlcube.yaml"
+    file.write_text(file.read_text().replace("python: {", f"python: {{image: {base_image}, "))
+    (root / "src" / "only-here.txt").write_text(uuid.uuid4().hex)  # so that no image of it is there
+    cube("lock", "--platform", "local", cwd=root)
+    cube("run", "--locked", "--task", "train", "--platform", "docker", cwd=root)
+    assert (root / "workspace" / "out.txt").read_text() == "trained"
+    assert len(json.loads(cube("runs", "--json").stdout)) == 1
+    assert len(list(Path(directories.state(), "runs").iterdir())) == 1
+    image = json.loads(cube("inspect", "--platform", "docker", "--json", cwd=root).stdout)
+    subprocess.run(["docker", "image", "rm", "--force", image["image"]], check=True, capture_output=True)
+
+
+def test_without_a_platform_a_locked_run_takes_one_whose_image_is_locked(tmp_path: Path) -> None:
+    root = make_cube(tmp_path / "cube")
+    (root / "workspace").mkdir()
+    (root / "workspace" / "data.txt").write_text("x")
+    cube("lock", "--platform", "local", cwd=root)
+    done = cube("run", "--locked", "--task", "train", cwd=root)
+    assert "chose platform local: its image is in `mlcube.lock`" in done.stderr
+    assert (root / "workspace" / "out.txt").read_text() == "trained"
+
+
+@pytest.mark.engine("registry")
+def test_what_was_locked_is_locked_again_without_its_name(project: Path, tmp_path: Path) -> None:
+    repository = publish(make_cube(tmp_path / "cube"))
+    cube("lock", f"oci://{repository}:1.2", cwd=project)
+    (project / "workspace" / "data.txt").write_text("y")
+    words = ("run", "--locked", "--task", "train", "--platform", "local", "--dry-run")
+    assert "`cube lock` writes it anew" in cube(*words, cwd=project, status=77).stderr
+    cube("lock", cwd=project)
+    cube(*words, cwd=project)
 
 
 def test_there_must_be_a_lock_and_it_must_be_one(project: Path) -> None:

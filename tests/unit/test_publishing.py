@@ -167,6 +167,19 @@ def test_the_workspace_stays_at_home_but_for_declared_inputs(cube: Path) -> None
     assert "workspace/config.yaml" not in read_content(found, inputs=True).paths
 
 
+def test_a_sample_input_that_is_not_there_is_told(cube: Path) -> None:
+    found, _ = read_cube(str(cube))
+    told: list[str] = []
+    read_content(found, inputs=True, report=told.append)
+    assert told == []
+    (cube / "workspace/config.yaml").unlink()
+    read_content(found, report=told.append)
+    assert told == [], "none was asked for"
+    read_content(found, inputs=True, report=told.append)
+    (line,) = told
+    assert line.endswith("does not go along: there is no `config.yaml` in the cube's own workspace")
+
+
 def test_secrets_stay_at_home_and_that_is_told(cube: Path) -> None:
     secret = (
         *(".env", ".env.local", "src/.env.production", "deploy/id_ed25519", "deploy/server.pem", ".netrc"),
