@@ -85,7 +85,8 @@ def _pin(store: Store, action: str, names: list[str] | None, as_json: bool) -> i
     found = [_find(store, name) for name in names]
     for each in found:
         (store.pin if action == "pin" else store.unpin)(each.digest)
-        console.note(f"{action}ned {each.digest}")
+        done = action == "pin" or each.pinned
+        console.note(f"{action}ned {each.digest}" if done else f"{each.digest} was not pinned")
     if as_json:
         console.document({f"{action}ned": [each.digest for each in found]})
     return 0

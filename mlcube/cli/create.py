@@ -2,7 +2,8 @@
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Literal
 
 import typer
@@ -67,16 +68,11 @@ def _converted(source: str) -> int:
             raise UsageError(
                 f"`{os.path.join(folder, name)}` is there already", hint="move it away, or change it by hand"
             )
-    written: list[str] = []
-    try:
-        for name, text in files.items():
-            _write(os.path.join(folder, name), text, written)
+    with _written(folder, files):
         read_cube(folder, strict=True)
-    except BaseException:
-        for each in written:
-            os.unlink(each)
-        raise
     console.result(f"created {os.path.join(shown, 'mlcube.yaml')}")
+    if draft.files:
+        console.note(f"with {', '.join(draft.files)}")
     for note in draft.notes:
         console.note(f"note: {note}")
     task = next(iter(draft.data["tasks"]))
@@ -95,14 +91,33 @@ def _literal(data: Any) -> Any:
     return literal(data) if isinstance(data, str) else data
 
 
-def _write(path: str, text: str, written: list[str]) -> None:
+@contextmanager
+def _written(root: str, texts: Mapping[str, str]) -> Iterator[None]:
+    """Write files that are not there yet; an error, also in the context, leaves none of them, nor of their folders."""
+    made: list[str] = []
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "x", encoding="utf-8") as new:
-            written.append(path)
-            new.write(text)
-    except OSError as error:
-        raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None
+        for name, text in texts.items():
+            path = os.path.join(root, name)
+            try:
+                _make_folder(os.path.dirname(path), made)
+                with open(path, "x", encoding="utf-8") as new:
+                    made.append(path)
+                    new.write(text)
+            except OSError as error:
+                raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None
+        yield
+    except BaseException:
+        for each in reversed(made):
+            with suppress(OSError):
+                (os.rmdir if os.path.isdir(each) else os.unlink)(each)
+        raise
+
+
+def _make_folder(path: str, made: list[str]) -> None:
+    if not os.path.isdir(path):
+        _make_folder(os.path.dirname(path), made)
+        os.mkdir(path)
+        made.append(path)
 
 
 def _from_template(path: str, template: str) -> int:
@@ -113,19 +128,18 @@ def _from_template(path: str, template: str) -> int:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise UsageError(f"`{name}` is no name for a cube", hint="use letters, digits, `-`, `_` and `.`")
     words = {"__NAME__": name, "__IMAGE__": f"local/{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}"}
-    written = []
     try:
         if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
             raise UsageError(f"`{path}` is there already", hint="choose another name")
-        for inner, text in _files(template):
-            for word, value in words.items():
-                text = text.replace(word, value)  # noqa: PLW2901 - each word in turn
-            _write(os.path.join(target, inner), text, [])
-            written.append(inner)
     except OSError as error:
         raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None
+    texts = dict(_files(template))
+    for word, value in words.items():
+        texts = {inner: text.replace(word, value) for inner, text in texts.items()}
+    with _written(target, texts):
+        pass
     console.result(f"created {path}")
-    console.note(f"with {', '.join(written)}\ntry it: cd {shlex.quote(path)} && cube run")
+    console.note(f"with {', '.join(texts)}\ntry it: cd {shlex.quote(path)} && cube run")
     return 0
 
 

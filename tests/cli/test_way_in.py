@@ -266,6 +266,29 @@ def test_what_cannot_be_read_is_told_and_nothing_is_written(
     assert {path.name: path.read_text() for path in folder.iterdir()} == files
 
 
+@pytest.mark.parametrize("words", [("--from", "model/cog.yaml"), ("new",), ("deep/new", "--template", "dockerfile")])
+def test_what_cannot_be_written_whole_leaves_neither_files_nor_folders(
+    words: "tuple[str, ...]", tmp_path: Path
+) -> None:
+    files = {"cog.yaml": COG.format(version=VERSION), "predict.py": PREDICTOR}
+    lay(tmp_path / "model", files)
+    limit = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))\n"
+        "from mlcube.cli import main\n"
+        "main()\n"
+    )
+    argv = [sys.executable, "-B", "-c", limit, "create", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "cannot be written: file too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if "home" not in path.parts} == {
+        "model", *(f"model/{name}" for name in files)
+    }  # fmt: skip
+
+
 def test_a_folder_is_told_as_the_place_of_the_cube(tmp_path: Path) -> None:
     lay(tmp_path / "model", {"Dockerfile": "FROM x\nCMD true\n"})
     done = cube("create", "--from", "model", cwd=tmp_path)
