@@ -13,16 +13,21 @@ import io
 import json
 import os
 import re
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 BLOCK = 512
 ROLE = "io.mlcube.bundle.role"
 TITLE = "org.opencontainers.image.title"
+OF_AN_ENVIRONMENT = (".gitignore", "bin", "include", "lib", "lib64", "pyvenv.cfg")
+"""What a virtual environment consists of."""
 
 
 class Bundle:
@@ -131,33 +136,112 @@ def install(content: bytes, site: str, scripts: str, interpreter: str) -> None:
                 os.chmod(path, 0o755)
 
 
+@contextmanager
+def whole_or_nothing(target: str, names: tuple[str, ...]) -> Iterator[None]:
+    """Makes a folder for what has these names; where that fails, all of it is removed, and nothing that was there."""
+    missing = [target]
+    while not os.path.lexists(os.path.dirname(missing[-1])):
+        missing.append(os.path.dirname(missing[-1]))
+    made = not os.path.lexists(target)
+    ours = [os.path.join(target, name) for name in names]
+    ours = [target] if made else [path for path in ours if not os.path.lexists(path)]
+    try:
+        os.makedirs(target, exist_ok=True)
+        yield
+    except OSError as error:
+        remove(ours, missing if made else [])
+        reason = (error.strerror or str(error)).lower()
+        raise SystemExit(f"`{target}` cannot be written: {reason}: name another folder") from None
+    except BaseException:
+        remove(ours, missing if made else [])
+        raise
+
+
+def remove(paths: list[str], folders: list[str]) -> None:
+    """Files and folders with all that is in them, then those folders in which nothing else lies."""
+    for path in paths:
+        with suppress(OSError):
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+    for folder in folders:
+        with suppress(OSError):
+            os.rmdir(folder)
+
+
+def write_wheels(bundle: Bundle, wheels: list[tuple[str, str]], target: str) -> None:
+    """Writes them into a folder, each under its name once it is whole."""
+    parts = tuple(f"{name}.part" for name, _ in wheels)
+    with whole_or_nothing(target, (*(name for name, _ in wheels), *parts)):
+        for (name, digest), part in zip(wheels, parts, strict=True):
+            with open(os.path.join(target, part), "wb") as file:
+                file.write(bundle.blob(digest))
+            os.replace(os.path.join(target, part), os.path.join(target, name))
+
+
+def make_environment(bundle: Bundle, wheels: list[tuple[str, str]], target: str) -> str:
+    """Makes a virtual environment with these wheels; gives the folder of its programs."""
+    scripts = os.path.join(target, "bin")
+    interpreter = os.path.join(scripts, "python")
+    site = os.path.join(target, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+    with whole_or_nothing(target, OF_AN_ENVIRONMENT):
+        done = subprocess.run([sys.executable, "-m", "venv", "--without-pip", target], capture_output=True, check=False)
+        if done.returncode:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines() or ["it says nothing"]
+            raise SystemExit(f"`python3 -m venv --without-pip {target}` failed: {said[-1]}")
+        for name, digest in wheels:
+            try:
+                install(bundle.blob(digest), site, scripts, interpreter)
+            except (ValueError, zipfile.BadZipFile, configparser.Error):  # noqa: PERF203 - each by its name
+                raise SystemExit(f"the bundle is damaged: `{name}` is no wheel") from None
+        subprocess.run([interpreter, "-m", "compileall", "-q", site], capture_output=True, check=False)
+    return scripts
+
+
+def stop(number: int, _frame: object) -> None:
+    """Ends the program in a way that removes what was begun, which a second signal does not stop."""
+    signal.signal(number, signal.SIG_IGN)
+    print(f"stopped by {signal.Signals(number).name}: what was begun is removed", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def opened(path: str) -> tuple[Bundle, list[tuple[str, str]]]:
+    """A bundle, and the wheels in it."""
+    try:
+        bundle = Bundle(path)
+        wheels = list(bundle.wheels())
+    except OSError as error:
+        raise SystemExit(f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise SystemExit("the bundle is damaged: copy it once more") from None
+    if not wheels:
+        raise SystemExit("the bundle carries no `cube` for any Python: make it once more without `--without-tool`")
+    return bundle, wheels
+
+
 def main() -> None:
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[2] != "--wheels"):
         raise SystemExit(__doc__)
     if sys.version_info < (3, 10):  # noqa: UP036 - any Python may be asked
         raise SystemExit("cube needs Python 3.10 or newer")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
     target = os.path.abspath(os.path.expanduser(sys.argv[-1]))
-    bundle = Bundle(sys.argv[1])
-    wheels = list(bundle.wheels())
+    bundle, wheels = opened(sys.argv[1])
+    if os.path.lexists(target) and not os.path.isdir(target):
+        raise SystemExit(f"`{target}` is a file where a folder belongs: name another place")
     if len(sys.argv) == 4:
-        os.makedirs(target, exist_ok=True)
-        for name, digest in wheels:
-            with open(os.path.join(target, name), "wb") as file:
-                file.write(bundle.blob(digest))
+        write_wheels(bundle, wheels, target)
         print(f"now: python3 -m pip install --no-index --find-links {target} mlcube")
         return
     chosen = [(name, digest) for name, digest in wheels if fits(name)]
     lacking = sorted({name.split("-")[0] for name, _ in wheels} - {name.split("-")[0] for name, _ in chosen})
-    if lacking or not chosen:
+    if lacking:
         here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        raise SystemExit(f"the bundle has no {', '.join(lacking) or 'cube'} for Python {here}: use another python3")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", target], check=True)
-    scripts = os.path.join(target, "bin")
-    interpreter = os.path.join(scripts, "python")
-    site = os.path.join(target, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
-    for _, digest in chosen:
-        install(bundle.blob(digest), site, scripts, interpreter)
-    subprocess.run([interpreter, "-m", "compileall", "-q", site], check=False)
+        raise SystemExit(f"the bundle has no {', '.join(lacking)} for Python {here}: use another python3")
+    scripts = make_environment(bundle, chosen, target)
     print(f"now: {os.path.join(scripts, 'cube')} run {sys.argv[1]} --task ...")
 
 
