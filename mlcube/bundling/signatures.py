@@ -2,7 +2,7 @@
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlcube.trust.policy_file import Policy
     from mlcube.trust.signing import Signature
 
-__all__ = ["SUFFIX", "admitted", "sign_whole", "signatures_beside", "signatures_in"]
+__all__ = ["SUFFIX", "Beside", "admitted", "beside", "sign_whole", "signatures_in"]
 
 SUFFIX = ".sig"
 """What the file of the signatures over a whole bundle has after the bundle's name."""
@@ -50,35 +50,44 @@ def admitted(bundle: Bundle, cube: Entry, policy: "Policy | None" = None) -> "Ad
 
     policy = policy or read_policy()
     name = os.path.realpath(bundle.path)
-    if beside := signatures_beside(bundle):
+    over_all = beside(bundle).signatures
+    if over_all:
         with suppress(Untrusted):
             whole = Subject(kind="bundle", name=name, digest=bundle.seal.checksum)
-            found = admit(whole, lambda: beside, policy=policy)
+            found = admit(whole, lambda: over_all, policy=policy)
             return msgspec.structs.replace(found, digest=cube.digest, whole=found.signed)
     subject = Subject(kind="bundle", name=name, digest=cube.digest)
-    return admit(subject, lambda: (*kept(cube.digest), *signatures_in(bundle)), policy=policy)
+    # Those over all of it, which are over another digest, only tell that somebody has signed it.
+    return admit(subject, lambda: (*kept(cube.digest), *signatures_in(bundle), *over_all), policy=policy)
 
 
-def signatures_beside(bundle: Bundle) -> "tuple[Signature, ...]":
+class Beside(NamedTuple):
+    """What the file beside a bundle holds."""
+
+    signatures: "tuple[Signature, ...]" = ()
+    """Those over all of this bundle."""
+
+
+def beside(bundle: Bundle) -> Beside:
     """The signatures over all of the bundle, in the file beside it. What cannot be read is none."""
-    from mlcube.trust.signing import Signature
+    from mlcube.trust.signing import Signature, signed_digest
 
     try:
-        return msgspec.json.decode(files.read_small(f"{bundle.path}{SUFFIX}"), type=tuple[Signature, ...])
+        found = msgspec.json.decode(files.read_small(f"{bundle.path}{SUFFIX}"), type=tuple[Signature, ...])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ()
+        return Beside()
+    return Beside(tuple(each for each in found if signed_digest(each) == bundle.seal.checksum))
 
 
 def sign_whole(path: str, key: "PrivateKey") -> tuple[str, str]:
     """Sign all of a bundle, after every byte of it was verified. The file of the signature, and what was signed."""
     from mlcube.bundling.verifying import verify
-    from mlcube.trust.signing import sign, signed_digest, verified_by
+    from mlcube.trust.signing import sign, verified_by
 
     verify(path)
     with Bundle(path) as bundle:
-        digest, before = bundle.seal.checksum, signatures_beside(bundle)
+        digest, valid = bundle.seal.checksum, beside(bundle).signatures
         target = f"{bundle.path}{SUFFIX}"
-        valid = tuple(each for each in before if signed_digest(each) == digest)
         if not any(verified_by(each, digest, (("own", key.public),)) for each in valid):
             valid = (*valid, sign(key, os.path.basename(bundle.path), digest))
         files.write(target, msgspec.json.encode(valid))

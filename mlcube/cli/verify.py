@@ -89,13 +89,13 @@ def _without_key(reference: Reference) -> CubeError:
             signatures = len(published(registry, descriptor.digest))
     elif reference.kind == "bundle":
         from mlcube.bundling.reading import Bundle
-        from mlcube.bundling.signatures import signatures_beside, signatures_in
+        from mlcube.bundling.signatures import beside, signatures_in
         from mlcube.bundling.verifying import verify
 
         subject = reference.path or ""
         verify(subject)
         with Bundle(subject) as bundle:
-            signatures = len(signatures_beside(bundle)) + len(signatures_in(bundle))
+            signatures = len(beside(bundle).signatures) + len(signatures_in(bundle))
     else:
         if reference.kind == "path" and not os.path.exists(os.path.expanduser(reference.path or ".")):
             return MissingInput(

@@ -134,7 +134,7 @@ def test_a_whole_bundle_is_signed_by_a_file_beside_it(site: Site, machine: Path)
     done = cube("sign", "whole.cube", "--key", "other.key", home=site.home)
     assert done.returncode == 0, done.stderr
     shutil.copy(site.home / "whole.cube.sig", signature)
-    refused(cube(*run, home=machine), 78, "is not signed")
+    refused(cube(*run, home=machine), 78, "is signed, but by none of these keys")
     done = cube("sign", "whole.cube", "--key", "lab.key", home=site.home)
     assert done.returncode == 0, done.stderr
     shutil.copy(site.home / "whole.cube.sig", signature)
