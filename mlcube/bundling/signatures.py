@@ -50,15 +50,19 @@ def admitted(bundle: Bundle, cube: Entry, policy: "Policy | None" = None) -> "Ad
 
     policy = policy or read_policy()
     name = os.path.realpath(bundle.path)
-    over_all = beside(bundle).signatures
+    over_all, remark = beside(bundle)
     if over_all:
         with suppress(Untrusted):
             whole = Subject(kind="bundle", name=name, digest=bundle.seal.checksum)
             found = admit(whole, lambda: over_all, policy=policy)
             return msgspec.structs.replace(found, digest=cube.digest, whole=found.signed)
     subject = Subject(kind="bundle", name=name, digest=cube.digest)
-    # Those over all of it, which are over another digest, only tell that somebody has signed it.
-    return admit(subject, lambda: (*kept(cube.digest), *signatures_in(bundle), *over_all), policy=policy)
+
+    def signatures() -> "tuple[Signature, ...]":
+        # Those over all of it, which are over another digest, only tell that somebody has signed it.
+        return (*kept(cube.digest), *signatures_in(bundle), *over_all)
+
+    return admit(subject, signatures, policy=policy, remark=remark)
 
 
 class Beside(NamedTuple):
@@ -66,17 +70,27 @@ class Beside(NamedTuple):
 
     signatures: "tuple[Signature, ...]" = ()
     """Those over all of this bundle."""
+    remark: str = ""
+    """Where there is a file and none of these in it: what it is instead."""
 
 
 def beside(bundle: Bundle) -> Beside:
     """The signatures over all of the bundle, in the file beside it. What cannot be read is none."""
     from mlcube.trust.signing import Signature, signed_digest
 
+    name = f"{bundle.path}{SUFFIX}"
+    unreadable = Beside(remark=f"`{name}` cannot be read as a signature")
     try:
-        found = msgspec.json.decode(files.read_small(f"{bundle.path}{SUFFIX}"), type=tuple[Signature, ...])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = msgspec.json.decode(files.read_small(name), type=tuple[Signature, ...])
+    except FileNotFoundError:
         return Beside()
-    return Beside(tuple(each for each in found if signed_digest(each) == bundle.seal.checksum))
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return unreadable
+    digests = [signed_digest(each) for each in found]
+    if bundle.seal.checksum in digests:
+        own = zip(found, digests, strict=True)
+        return Beside(tuple(each for each, digest in own if digest == bundle.seal.checksum))
+    return Beside(remark=f"`{name}` is the signature of another bundle") if any(digests) else unreadable
 
 
 def sign_whole(path: str, key: "PrivateKey") -> tuple[str, str]:

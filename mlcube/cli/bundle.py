@@ -154,6 +154,7 @@ def _list(path: str, as_json: bool) -> int:
 
 def _join(names: list[str], output: str, size: int | None, as_json: bool) -> int:
     from mlcube.bundling.joining import join
+    from mlcube.cli.bundle_output import note_signature
 
     if not names:
         raise UsageError("`join` needs bundles", hint="cube bundle join model.cube.001 -o model.cube")
@@ -161,6 +162,7 @@ def _join(names: list[str], output: str, size: int | None, as_json: bool) -> int
 
     with catching() as signals:
         written = join(names, output, part_size=size, check=signals.check)
+    note_signature(written[0])
     if as_json:
         console.document({"files": written})
     else:

@@ -15,6 +15,7 @@ from mlcube.bundling.opening import VERSIONS
 from mlcube.bundling.parts import first_part
 from mlcube.bundling.sif import convert
 from mlcube.cli import console
+from mlcube.cli.bundle_output import note_signature
 from mlcube.cli.bundle_sources import Source, source_of
 from mlcube.cli.configure import without_task
 from mlcube.cli.interruption import is_told
@@ -53,6 +54,7 @@ def create(wanted: Wanted, as_json: bool) -> int:
 
     with is_told(left, "what was fetched and built for it is kept, for the next time"):
         written = _written(wanted)
+    note_signature(written[0])
     if as_json:
         from mlcube.bundling.contents import listed
 

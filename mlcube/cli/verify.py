@@ -83,6 +83,7 @@ def _without_key(reference: Reference) -> CubeError:
 
     Raises what is wrong with the cube itself.
     """
+    remark = ""
     if reference.kind in ("oci", "zoo"):
         with _manifest(reference) as (registry, descriptor, _):
             subject = f"{registry.repository}@{descriptor.digest}"
@@ -95,7 +96,8 @@ def _without_key(reference: Reference) -> CubeError:
         subject = reference.path or ""
         verify(subject)
         with Bundle(subject) as bundle:
-            signatures = len(beside(bundle).signatures) + len(signatures_in(bundle))
+            over_all, remark = beside(bundle)
+            signatures = len(over_all) + len(signatures_in(bundle))
     else:
         if reference.kind == "path" and not os.path.exists(os.path.expanduser(reference.path or ".")):
             return MissingInput(
@@ -103,7 +105,8 @@ def _without_key(reference: Reference) -> CubeError:
             )
         return _no_signatures(reference)
     if not signatures:
-        return Untrusted(f"`{subject}` has no signature", hint=f"cube sign {reference.text} --key FILE adds one")
+        hint = f"cube sign {reference.text} --key FILE adds one"
+        return Untrusted(f"`{subject}` has no signature{remark and f', and {remark}'}", hint=hint)
     count = f"{signatures} signature{'' if signatures == 1 else 's'}"
     return UsageError(
         f"`{subject}` has {count}, and nothing says whose key is trusted: no `--key`, and no policy at {policy_path()}",
@@ -145,7 +148,7 @@ def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admissio
 def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
     from mlcube.bundling.opening import cube_entry
     from mlcube.bundling.reading import Bundle
-    from mlcube.bundling.signatures import admitted
+    from mlcube.bundling.signatures import admitted, beside
     from mlcube.bundling.verifying import verify
 
     path = reference.path or ""
@@ -153,6 +156,8 @@ def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
     with Bundle(path) as bundle:
         entry = cube_entry(bundle)
         admission = admitted(bundle, entry, policy) or Admission(digest=entry.digest)
+        if remark := beside(bundle).remark:
+            console.note(remark)
         return Subject(kind="bundle", name=os.path.realpath(path), digest=entry.digest), admission
 
 

@@ -55,9 +55,15 @@ def no_signatures() -> tuple[Signature, ...]:
 
 
 def admit(
-    subject: Subject, signatures: Callable[[], Iterable[Signature]] = no_signatures, *, policy: Policy | None = None
+    subject: Subject,
+    signatures: Callable[[], Iterable[Signature]] = no_signatures,
+    *,
+    policy: Policy | None = None,
+    remark: str = "",
 ) -> Admission:
     """That the policy allows what is asked for; the signatures are only fetched when it asks for them.
+
+    `remark`: of what was taken for a signature, and is none; said where a signature is missed.
 
     Raises Untrusted, and InvalidFile when the policy itself is wrong.
     """
@@ -86,7 +92,7 @@ def admit(
     names = ", ".join(f"`{name}`" for name, _ in keys)
     was = "is signed, but by none of these keys" if found else "is not signed"
     raise Untrusted(
-        f"`{subject}` {was}, and {where} asks for a signature by {names}",
+        f"`{subject}` {was}{remark and f' ({remark})'}, and {where} asks for a signature by {names}",
         hint="ask whoever publishes it for `cube sign`",
     )
 
