@@ -11,7 +11,7 @@ __all__ = ["draft"]
 
 _TYPES = {"String": "string", "Number": "float", "Flag": "boolean", "File": "file"}
 _KEY = r"\[[A-Z][A-Z0-9_]*\]"
-"""How the keys of inputs are written in command lines and templates."""
+"""How the keys of inputs and outputs are written in command lines and templates."""
 _LEFT_OUT = ("groups", "error-codes", "tests", "shell")
 
 
@@ -47,10 +47,12 @@ def _task(foreign: Foreign, result: Draft, line: str) -> dict[str, Any]:
             begins.append(f'[ "${{{name}:-}}" = true ] || {name}=')
         if key := each.get("value-key"):
             places[str(key)] = _place(each, name)
-    outputs, ends = _outputs(foreign, result)
+    outputs, ends = _outputs(foreign, result, places)
     for unknown in dict.fromkeys(re.findall(_KEY, line)):
         if unknown not in places:
-            result.note(f"`{unknown}` in the command line is no input's `value-key`: it stands there as it is")
+            result.note(
+                f"`{unknown}` in the command line is no `value-key` of an input or output: it stands there as it is"
+            )
     sides = {"inputs": inputs, "outputs": outputs}
     return {
         "entrypoint": entrypoint(_script(filled(line, places), begins, ends)),
@@ -147,8 +149,20 @@ def _place(written: Mapping[str, Any], name: str) -> Callable[[bool], str]:
     return filled_in
 
 
-def _outputs(foreign: Foreign, result: Draft) -> tuple[dict[str, Any], list[str]]:
-    """The outputs, and the commands that bring each from where the tool writes it to where it belongs."""
+def _place_of_output(written: Mapping[str, Any], path: str) -> Callable[[bool], str]:
+    """What a shell reads where an output's key stands: its path, in whose quotes no others may stand."""
+    flag = str(written.get("command-line-flag") or "")
+    separator = str(written.get("command-line-flag-separator") or " ") if flag else ""
+    return lambda quoted: f'{flag}{separator}"{path}"' if quoted else f"{flag}{separator}{path}"
+
+
+def _outputs(
+    foreign: Foreign, result: Draft, places: dict[str, Callable[[bool], str]]
+) -> tuple[dict[str, Any], list[str]]:
+    """The outputs, and the commands that bring each from where the tool writes it to where it belongs.
+
+    Adds to `places` those in the command line that stand for an output.
+    """
     outputs: dict[str, Any] = {}
     ends: list[str] = []
     keys = {str(each.get("value-key")): each for each in _list(foreign, "inputs") if each.get("value-key")}
@@ -159,6 +173,8 @@ def _outputs(foreign: Foreign, result: Draft) -> tuple[dict[str, Any], list[str]
             _path(template, keys, each.get("path-template-stripped-extensions") or ()),
             variable(label, "OUTPUT"),
         )
+        if key := each.get("value-key"):
+            places.setdefault(str(key), _place_of_output(each, place))
         if each.get("optional"):
             result.note(
                 f"the output `{label}` is optional: an output that is missing is an error here; it is then empty"
