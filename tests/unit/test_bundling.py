@@ -321,6 +321,16 @@ def test_parts_are_joined(tmp_path: Path) -> None:
     assert (tmp_path / "joined.cube").read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("content", [bytes(range(256)) * 40, YAML])
+def test_joining_names_the_bundle_that_is_damaged(content: bytes, tmp_path: Path) -> None:
+    path = make(tmp_path / "bad.cube")
+    path.write_bytes(path.read_bytes().replace(content, content[:-1] + b"x"))
+    with pytest.raises(Damaged, match=r"`.*/bad.cube` is damaged: a blob is not `sha256:") as caught:
+        join([str(path)], str(tmp_path / "joined.cube"))
+    assert caught.value.hint == "copy it once more from where it was made"
+    assert not list(tmp_path.glob("*joined*"))
+
+
 def test_parts_of_a_longer_bundle_do_not_stay(tmp_path: Path) -> None:
     make(tmp_path / "m.cube", part_size=2048)
     make(tmp_path / "m.cube", {"mlcube.yaml": YAML}, part_size=2048)
