@@ -154,13 +154,16 @@ def _list(path: str, as_json: bool) -> int:
 
 def _join(names: list[str], output: str, size: int | None, as_json: bool) -> int:
     from mlcube.bundling.joining import join
-    from mlcube.cli.bundle_output import note_signature
+    from mlcube.bundling.parts import part_name
+    from mlcube.cli.bundle_output import left, note_signature
+    from mlcube.cli.interruption import is_told
 
     if not names:
         raise UsageError("`join` needs bundles", hint="cube bundle join model.cube.001 -o model.cube")
     from mlcube.signals import catching
 
-    with catching() as signals:
+    first = output if size is None else part_name(output, 1)
+    with is_told(lambda: left(output, first)), catching() as signals:
         written = join(names, output, part_size=size, check=signals.check)
     note_signature(written[0])
     if as_json:

@@ -15,7 +15,7 @@ from mlcube.bundling.opening import VERSIONS
 from mlcube.bundling.parts import first_part
 from mlcube.bundling.sif import convert
 from mlcube.cli import console
-from mlcube.cli.bundle_output import note_signature
+from mlcube.cli.bundle_output import left, note_signature
 from mlcube.cli.bundle_sources import Source, source_of
 from mlcube.cli.configure import without_task
 from mlcube.cli.interruption import is_told
@@ -47,12 +47,8 @@ def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
     _known(wanted.platforms)
     check_place(wanted.output, wanted.since)
-
-    def left() -> str:
-        there = os.path.exists(first_part(wanted.output))
-        return f"`{wanted.output}` {'is what it was before' if there else 'was not written'}"
-
-    with is_told(left, "what was fetched and built for it is kept, for the next time"):
+    kept = "what was fetched and built for it is kept, for the next time"
+    with is_told(lambda: left(wanted.output, first_part(wanted.output)), kept):
         written = _written(wanted)
     note_signature(written[0])
     if as_json:

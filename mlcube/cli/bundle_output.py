@@ -1,8 +1,15 @@
 """What is told of the file that becomes a bundle."""
 
+import os
+
 from mlcube.cli import console
 
-__all__ = ["note_signature"]
+__all__ = ["left", "note_signature"]
+
+
+def left(output: str, first: str) -> str:
+    """What there is of a bundle that was to be written and was not; `first`: the file with which it would begin."""
+    return f"`{output}` {'is what it was before' if os.path.exists(first) else 'was not written'}"
 
 
 def note_signature(path: str) -> None:

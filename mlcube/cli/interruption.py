@@ -43,7 +43,7 @@ def is_hinted(hint: str) -> Iterator[None]:
 
 
 @contextmanager
-def is_told(left: Callable[[], str], hint: str) -> Iterator[None]:
+def is_told(left: Callable[[], str], hint: str | None = None) -> Iterator[None]:
     """What is done here may be stopped at any place; then an error says so, and what is `left`.
 
     What the caller ignores (`nohup`) stays ignored.

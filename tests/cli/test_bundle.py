@@ -438,3 +438,24 @@ def test_who_stops_it_is_told_what_remains(number: signal.Signals, there: bool, 
     assert [name for name in os.listdir(tmp_path) if name.startswith("m.cube")] == (["m.cube"] if there else [])
     scratch = Path(os.environ["HOME"], ".cache", "mlcube", "scratch")
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_who_stops_a_join_is_told_what_remains(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "mlcube.yaml").write_text("name: large\npython: {source: .}\ntasks: {nothing: {entrypoint: 'true'}}\n")
+    with (folder / "weights.bin").open("wb") as file:
+        file.truncate(400 << 20)
+    create(folder, "large.cube")
+    if there:
+        (tmp_path / "m.cube").write_text("earlier")
+    argv = [sys.executable, "-m", "mlcube", "bundle", "join", "large.cube", "-o", "m.cube"]
+    with subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / ".m.cube.001.part").exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    left = "is what it was before" if there else "was not written"
+    assert (process.returncode, told) == (130, f"error: stopped by SIGINT: `m.cube` {left}\n")
+    assert [path.name for path in tmp_path.glob("*m.cube*")] == (["m.cube"] if there else [])
