@@ -1,13 +1,14 @@
 """The wheels of a `python:` cube: everything that its requirements ask for, for one Python or several."""
 
 import os
+import re
 import sys
 
 from mlcube.asking import ask
-from mlcube.errors import PreparationFailed
+from mlcube.errors import PreparationFailed, UsageError
 from mlcube.python_versions import admits
 
-__all__ = ["admitted", "collect", "download", "run_pip", "this_version"]
+__all__ = ["admitted", "check_asked", "collect", "download", "run_pip", "this_version"]
 
 _PATIENCE_SECONDS = 3600.0
 
@@ -15,6 +16,17 @@ _PATIENCE_SECONDS = 3600.0
 def this_version() -> str:
     """The Python that runs, as `3.11`."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def check_asked(versions: tuple[str, ...]) -> None:
+    """Raise UsageError for what is no version of Python; a later Python 3 than those known here may be one."""
+    hint = "--python-version 3.11"
+    for version in versions:
+        found = re.fullmatch(r"(\d+)\.\d+(\.\d+)?", version)
+        if found is None:
+            raise UsageError(f"`{version}` is no Python version, as `3.11` is", hint=hint)
+        if int(found[1]) > 3:
+            raise UsageError(f"there is no Python {version}", hint=hint)
 
 
 def admitted(version_range: str, asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def create(wanted: Wanted, as_json: bool) -> int:
     """Gather and write."""
     _known(wanted.platforms)
+    wheels.check_asked(wanted.python_versions)
     check_place(wanted.output, wanted.since)
     kept = "what was fetched and built for it is kept, for the next time"
     with is_told(lambda: left(wanted.output, first_part(wanted.output)), kept):

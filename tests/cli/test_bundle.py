@@ -372,6 +372,8 @@ def test_what_was_meant_is_said(words: tuple[str, ...], message: str, tmp_path: 
         (("-o", "/proc/m.cube"), 1, "`/proc/m.cube` cannot be written: `/proc`: "),
         (("--sif",), 2, "a `python:` cube has no image of its own"),
         (("--python-version", "2.7", "--platform", "docker,local"), 74, "and 2.7 is none"),
+        (("--python-version", "3.11,4.7"), 2, "there is no Python 4.7\nhint: --python-version 3.11"),
+        (("--python-version", "newest"), 2, "`newest` is no Python version, as `3.11` is"),
     ],
 )
 def test_what_cannot_be_written_or_built_upon_is_told_before_anything_is_collected(
