@@ -64,17 +64,32 @@ def cube_entry(bundle: Bundle) -> Entry:
     return found[0]
 
 
-def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
+def opened(
+    path: str,
+    *,
+    mend: bool = False,
+    report: Callable[[str], None] = lambda _message: None,
+    check: Callable[[], None] = lambda: None,
+) -> Opened:
     """The cube of a bundle, in the store of this machine: verified on the way there, and on use.
 
-    Raises Untrusted, before anything is unpacked, when the policy of this machine forbids it.
+    `mend` brings a kept cube anew that was damaged. Raises Untrusted, before anything is unpacked, when the policy of
+    this machine forbids it.
     """
     store = Store(check=check)
     with Bundle(path, whole=True) as bundle:
         entry = cube_entry(bundle)
         admission = admitted(bundle, entry)
         store.need(entry.digest)
-        kept = store.cube(entry.digest) or _kept(store, bundle, entry, check)
+        try:
+            there = store.cube(entry.digest)
+        except Damaged as error:
+            if not mend:
+                raise
+            report(f"{error.args[0]}; it is brought anew")
+            kept = _kept(store, bundle, entry, check, anew=True)
+        else:
+            kept = there or _kept(store, bundle, entry, check)
         if kept.config is None:
             raise Damaged(f"`{bundle.path}` holds a cube without a configuration")
         return Opened(
@@ -82,13 +97,18 @@ def opened(path: str, *, check: Callable[[], None] = lambda: None) -> Opened:
         )
 
 
-def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None]) -> Kept:
-    """The cube, out of the bundle; blobs that lie in an earlier one may be in the store already."""
+def _kept(store: Store, bundle: Bundle, entry: Entry, check: Callable[[], None], *, anew: bool = False) -> Kept:
+    """The cube, out of the bundle; blobs that lie in an earlier one may be in the store already.
+
+    `anew`: what the store has of it may be damaged.
+    """
     there = bundle.has(entry.digest) or not store.has(entry.digest)
     manifest = bundle.manifest(entry.digest) if there else read_manifest(store.read(entry.digest), entry.digest)
     digests = tuple(each.digest for each in (manifest.config, *manifest.layers))
     with store.using((entry.digest, *digests)):
         for digest in (entry.digest, *digests):
+            if anew and bundle.has(digest):
+                store.forget(digest)
             if not store.has(digest):
                 bundle.extract(digest, store.made(digest), check)
                 store.seal(digest)

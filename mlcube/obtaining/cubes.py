@@ -148,7 +148,7 @@ def _near(text: str) -> str | None:
 def _bundled(reference: Reference, asking: "Asking") -> Obtained:
     from mlcube.bundling import opened
 
-    found = opened(reference.path or reference.text, check=asking.check)
+    found = opened(reference.path or reference.text, mend=asking.mend, report=asking.report, check=asking.check)
     return Obtained(
         path=os.path.join(found.kept.root, found.config.file),
         root=found.kept.root,

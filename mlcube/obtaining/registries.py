@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlcube.artifact import ARTIFACT, FILE, FILE_ZSTD, PACK, read_config
-from mlcube.errors import CubeError, Unreachable, UsageError
+from mlcube.errors import CubeError, Damaged, Unreachable, UsageError
 from mlcube.known_digests import KnownDigests
 from mlcube.obtaining.admitting import admit_published
 from mlcube.obtaining.asking import Asking, Progress
@@ -92,9 +92,7 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
         if (kept := asking.kept(digest, told=False)) is not None:
             return kept
         store.add(content)
-        if not store.has(manifest.config.digest):
-            store.add(registry.blob(manifest.config))
-        config = read_config(store.read(manifest.config.digest))
+        config = read_config(_config(registry, manifest, store))
         _check_room(store, manifest)
         total = Progress(sum(each.size for each in manifest.layers), asking.progress)
         with KnownDigests() as known:
@@ -104,6 +102,16 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
                 in_parallel(*queues, workers=_WORKERS, check=asking.check)
             _note(manifest, store, known)
     return Kept(digest=digest, root=store.folder(digest).root, manifest=manifest, config=config)
+
+
+def _config(registry: Registry, manifest: Manifest, store: Store) -> bytes:
+    """The configuration; one that is kept and was damaged is brought anew."""
+    if store.has(manifest.config.digest):
+        with suppress(Damaged):
+            return store.read(manifest.config.digest)
+    content = registry.blob(manifest.config)
+    store.add(content)
+    return content
 
 
 def _check_room(store: Store, manifest: Manifest) -> None:
@@ -161,6 +169,8 @@ class _Bringing:
     def _right(self, layer: Descriptor) -> bool:
         """Whether the blob is there, of another cube or from before; one that was damaged is removed."""
         store = self._asking.store
+        if not store.has(layer.digest):
+            return False
         try:
             if self._known.of_file(store.blob_path(layer.digest), stopping(self._asking.check))[0] == layer.digest:
                 return True

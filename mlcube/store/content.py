@@ -15,7 +15,7 @@ from mlcube.store.building import Building
 from mlcube.store.kept import About, Folder, Kept, read_manifest
 from mlcube.store.listing import Entry
 from mlcube.store.tree import sha256_of
-from mlcube.unpacking import Unpacking
+from mlcube.unpacking import Unpacking, remove
 from mlcube.watching import doze
 
 __all__ = ["Store"]
@@ -49,8 +49,8 @@ class Store:
         return os.path.join(self.path, "blobs", "sha256", oci.check_digest(digest).partition(":")[2])
 
     def has(self, digest: str) -> bool:
-        """Whether a blob is there."""
-        return os.path.exists(self.blob_path(digest))
+        """Whether a blob is there, as a file."""
+        return os.path.isfile(self.blob_path(digest))
 
     def read(self, digest: str) -> bytes:
         """A small blob, verified. Raises Damaged; then it is there no more."""
@@ -62,16 +62,18 @@ class Store:
         return content
 
     def forget(self, digest: str) -> None:
-        """Remove a blob."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.blob_path(digest))
+        """Remove a blob, if it is there."""
+        if self.has(digest):
+            with suppress(FileNotFoundError):
+                os.unlink(self.blob_path(digest))
 
     def add(self, content: bytes) -> str:
-        """Keep a small blob; its digest."""
+        """Keep a small blob; its digest. One that was damaged is replaced."""
         digest = oci.digest_of(content)
-        if not self.has(digest):
-            path = self.made(digest)
-            files.write(path, content, mode=0o444)
+        with suppress(Damaged):
+            if self.has(digest) and self.read(digest) == content:
+                return digest
+        files.write(self.made(digest), content, mode=0o444)
         return digest
 
     def add_file(self, path: str, digest: str, *, move: bool = False) -> None:
@@ -119,9 +121,11 @@ class Store:
                 os.unlink(temporary)
 
     def made(self, digest: str) -> str:
-        """The path of a blob, in a folder that is there."""
+        """The path of a blob, in a folder that is there; what lies at it and is no file is removed."""
         path = self.blob_path(digest)
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        if os.path.isdir(path):
+            remove(path)
         return path
 
     def seal(self, digest: str) -> None:

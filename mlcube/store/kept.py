@@ -8,12 +8,14 @@ import msgspec
 
 from mlcube import files, oci
 from mlcube.artifact import CubeConfig, read_config
-from mlcube.errors import CubeError, Damaged
+from mlcube.errors import CubeError, Damaged, lowered
 from mlcube.oci import Manifest
 from mlcube.store.tree import Tree
 from mlcube.unpacking import Unpacking, remove
 
 __all__ = ["About", "Folder", "Kept", "read_manifest"]
+
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,7 +51,7 @@ def read_manifest(content: bytes, digest: str) -> Manifest:
             oci.check_digest(each.digest)
             if each.size < 0:
                 raise CubeError(f"`{each.digest}` has a size below zero")
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, CubeError) as error:
+    except (*_UNREADABLE, CubeError) as error:
         raise Damaged(f"the manifest `{digest}` is not as it must be: {error}") from None
     return found
 
@@ -64,29 +66,29 @@ class Folder:
 
     @property
     def there(self) -> bool:
-        """Whether it is; it is whole then."""
-        return os.path.isdir(self.path)
+        """Whether it is; it is whole then, unless somebody else has touched it since."""
+        return os.path.lexists(self.path)
 
     def about(self) -> About:
         """What is told of it. Raises Damaged."""
         try:
-            with open(os.path.join(self.path, "about.json"), "rb") as file:
-                return msgspec.json.decode(file.read(), type=About)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise Damaged(f"`{self.path}` cannot be read: {error}") from None
+            return msgspec.json.decode(self._content("about.json"), type=About)
+        except _UNREADABLE as error:
+            raise Damaged(f"`{self.path}/about.json` cannot be read: {lowered(str(error))}") from None
 
     def used(self) -> float:
-        """When it was used last."""
-        try:
-            return os.stat(os.path.join(self.path, "used")).st_mtime
-        except OSError:
-            return 0.0
+        """When it was used last, or else made."""
+        for path in (os.path.join(self.path, "used"), self.path):
+            with suppress(OSError):
+                return os.stat(path).st_mtime
+        return 0.0
 
     def verified(self, digest: str, check: Callable[[], None], *, thorough: bool = False) -> Kept:
         """The cube, if everything is as it was; `thorough`: to the last byte. Raises Damaged."""
         with suppress(OSError):  # a store that is shared may be read-only
             os.utime(os.path.join(self.path, "used"))
         manifest = config = None
+        self.about()  # without which it would not be listed
         if digest.startswith("sha256:"):
             manifest = read_manifest(self._content("manifest.json"), digest)
             content = self._content("config.json")

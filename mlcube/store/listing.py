@@ -9,6 +9,8 @@ import msgspec
 
 from mlcube import files, oci
 from mlcube.errors import CubeError
+from mlcube.store.kept import About
+from mlcube.unpacking import remove
 
 if TYPE_CHECKING:
     from mlcube.store.content import Store
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +75,7 @@ def named(store: "Store", name: str) -> str | None:
     try:
         with open(_file(store, "names", name), "rb") as file:
             return msgspec.json.decode(file.read(), type=Named).digest
-    except (OSError, msgspec.MsgspecError):
+    except _UNREADABLE:
         return None
 
 
@@ -102,7 +105,10 @@ def entries(store: "Store") -> list[Entry]:
         try:
             about = folder.about()
         except CubeError:
-            continue  # somebody removes it just now
+            if not folder.there:
+                continue  # somebody removes it just now
+            # It is damaged, takes room nevertheless, and can be verified, pruned and brought anew.
+            about = About(digest=store.digest_of_folder(os.path.basename(path)), bytes=files.size_of(folder.root))
         found.append(
             Entry(
                 digest=about.digest,
@@ -156,13 +162,15 @@ def _file(store: "Store", kind: str, name: str) -> str:
 
 def _write(path: str, document: msgspec.Struct) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.isdir(path):
+        remove(path)  # somebody else made it, and it would be in the way forever
     files.write(path, msgspec.json.encode(document))
 
 
 def _read_all(folder: str, kind: type[T]) -> dict[str, T]:
     found = {}
     for path in _listed(folder):
-        with suppress(OSError, msgspec.MsgspecError), open(path, "rb") as file:
+        with suppress(*_UNREADABLE), open(path, "rb") as file:
             found[path] = msgspec.json.decode(file.read(), type=kind)
     return found
 

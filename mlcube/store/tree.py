@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 
 from mlcube import files
-from mlcube.errors import CubeError, Damaged
+from mlcube.errors import CubeError, Damaged, lowered
 from mlcube.unpacking import Placed
 
 __all__ = ["Seen", "Tree"]
@@ -50,8 +50,11 @@ class Tree:
         try:
             with open(self._seen, "rb") as file:
                 return msgspec.json.decode(file.read(), type=list[Seen])
-        except (OSError, msgspec.MsgspecError) as error:
-            raise Damaged(f"`{self._seen}`, which tells what was kept, cannot be read: {error}") from None
+        except OSError as error:
+            reason = _reason(error)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            reason = lowered(str(error))
+        raise Damaged(f"`{self._seen}`, which tells what was kept, cannot be read: {reason}")
 
     def verify(self, check: Callable[[], None] = lambda: None, *, thorough: bool = False) -> None:
         """Look at every file; whatever looks otherwise than it did is read. Raises Damaged with the file's name.
@@ -84,28 +87,41 @@ class Tree:
 
     def _read_again(self, seen: Seen, status: os.stat_result, check: Callable[[], None]) -> None:
         path = os.path.join(self.root, seen.path)
-        if seen.target:
-            same = stat.S_ISLNK(status.st_mode) and os.readlink(path) == seen.target
-        else:
-            same = stat.S_ISREG(status.st_mode) and sha256_of(path, check) == seen.sha256
+        try:
+            if seen.target:
+                same = stat.S_ISLNK(status.st_mode) and os.readlink(path) == seen.target
+            else:
+                same = stat.S_ISREG(status.st_mode) and sha256_of(path, check) == seen.sha256
+        except OSError as error:
+            raise Damaged(f"`{path}` cannot be read: {_reason(error)}") from None
         if not same:
             raise Damaged(f"`{path}` is not what it was when it was verified")
 
     def _files(self, *, derived: bool) -> Iterator[tuple[str, os.stat_result]]:
-        """Everything below the root that is no folder; what Python derived only if the cube brought some itself."""
+        """Everything below the root that is no folder; what Python derived only if the cube brought some itself.
+
+        Raises Damaged for a folder that is not there, or is none, or cannot be read.
+        """
         folders = [""]
         while folders:
             folder = folders.pop()
-            with os.scandir(os.path.join(self.root, folder)) as entries:
-                for entry in entries:
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        if derived or entry.name != _DERIVED:
-                            folders.append(path)
-                        else:
-                            self._drop(entry.path)
-                    else:
+            for entry in self._entries(folder):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if not entry.is_dir(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # it has gone since, and is missed at the end
                         yield path, entry.stat(follow_symlinks=False)
+                elif derived or entry.name != _DERIVED:
+                    folders.append(path)
+                else:
+                    self._drop(entry.path)
+
+    def _entries(self, folder: str) -> "list[os.DirEntry[str]]":
+        path = os.path.join(self.root, folder) if folder else self.root
+        try:
+            with os.scandir(path) as entries:
+                return list(entries)
+        except OSError as error:
+            raise Damaged(f"the folder `{path}` cannot be read: {_reason(error)}") from None
 
     @staticmethod
     def _drop(path: str) -> None:
@@ -128,6 +144,10 @@ def sha256_of(path: str, check: Callable[[], None] = lambda: None) -> str:
             digest.update(piece)
             check()
     return digest.hexdigest()
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _look(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -232,10 +232,10 @@ class Unpacking:
 
 
 def remove(path: str) -> None:
-    """Remove a folder whose files and folders may be read-only. What is not there needs no removing."""
+    """Remove a folder whose files and folders may be read-only, or a file. What is not there needs no removing."""
     import shutil
 
-    if os.path.islink(path):  # what it leads to is none of ours
+    if os.path.islink(path) or os.path.isfile(path):  # what a link leads to is none of ours
         os.unlink(path)
         return
     for folder, _, _ in os.walk(path):

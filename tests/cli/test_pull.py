@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlcube.unpacking import remove
 from tests.cli.pulling import PORT, cube, make_cube, publish, same
 from tests.faulty_proxy import FaultyProxy
 
@@ -90,6 +91,34 @@ def test_a_damaged_cube_is_refused_on_use_and_mended_by_pull(published: Publishe
     assert cube("pull", reference).stderr.count("brought anew") == 1
     assert same(path, published.root)
     cube("describe", reference)
+
+
+@pytest.mark.parametrize("as_bundle", [False, True])
+def test_a_cube_whose_files_and_blobs_are_gone_is_mended_by_pull(
+    published: Published, tmp_path: Path, as_bundle: bool
+) -> None:
+    reference = f"oci://{published.repository}:1.2"
+    if as_bundle:
+        cube("bundle", "create", reference, "-o", str(tmp_path / "x.cube"))
+        reference = str(tmp_path / "x.cube")
+    _, path = pulled(reference)
+    store = path.parents[2]
+    for folder_instead in (True, False):
+        remove(str(path))
+        for blob in (store / "blobs" / "sha256").iterdir():
+            blob.chmod(0o644)
+            if folder_instead:
+                blob.unlink()
+                blob.mkdir()
+            else:
+                blob.write_bytes(b"damaged")
+        for command in (("describe", reference), ("cache", "verify")):
+            refused = cube(*command, status=65)
+            assert "is damaged" in refused.stderr
+            assert "hint: `cube pull` brings it anew" in refused.stderr
+        assert cube("pull", reference).stderr.count("brought anew") == 1
+        assert same(path, published.root)
+        cube("cache", "verify")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from mlcube.errors import CubeError, Damaged, MissingInput
 from mlcube.store import Kept, Store
 from mlcube.store.beside import note_use
 from mlcube.store.kept import About
+from mlcube.unpacking import remove
 from tests.unit.cube_layers import artifact
 
 SMALL = {f"src/{number}.py": b"print(%d)\n" % number for number in range(20)}
@@ -110,6 +111,59 @@ def test_changed_notes_are_damage(store: Store, name: str) -> None:
         store.cube(kept.digest)
 
 
+def replaced(path: Path, by: str) -> None:
+    """Something of another kind, or nothing, where a file or a folder lay."""
+    remove(str(path))
+    if by == "folder":
+        (path / "within").mkdir(parents=True)
+    elif by:
+        path.write_bytes(b"" if by == "empty" else b'[["\xff"]]')
+
+
+PIECES = ("cube", "cube/src", "cube/weights.bin", "about.json", "manifest.json", "config.json", "seen.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [(name, by) for name in ("", *PIECES) for by in ("", "folder", "empty", "file") if name or by],
+)
+def test_whatever_is_gone_or_of_another_kind_is_damage_and_made_anew(store: Store, name: str, by: str) -> None:
+    kept = filled(store)
+    size = store.entries()[0].bytes
+    replaced(Path(os.path.dirname(kept.root), name), by)
+    for look in (store.cube, store.verify):
+        with pytest.raises(Damaged, match="is damaged") as caught:
+            look(kept.digest)
+        assert "cube pull" in str(caught.value)
+    (entry,) = store.entries()
+    assert entry.digest == kept.digest
+    assert entry.bytes == (0 if not name else size)
+    assert store.prune(3600.0) == 0
+    assert store.unpack(kept.digest) == kept
+    assert store.cube(kept.digest) == kept
+    store.prune(0.0, all=True)
+    assert os.listdir(os.path.join(store.path, "cubes")) == []
+
+
+@pytest.mark.parametrize("by", ["", "folder", "empty", "file"])
+def test_a_blob_that_is_gone_or_of_another_kind_is_added_anew(store: Store, by: str) -> None:
+    digest = store.add(b"content")
+    replaced(Path(store.blob_path(digest)), by)
+    assert store.add(b"content") == digest
+    assert store.read(digest) == b"content"
+
+
+def test_a_damaged_cube_is_listed_and_pruned_when_it_is_old(store: Store) -> None:
+    kept = filled(store)
+    folder = Path(os.path.dirname(kept.root))
+    for name in ("about.json", "used"):
+        replaced(folder / name, "")
+    assert [entry.digest for entry in store.entries()] == [kept.digest]
+    os.utime(folder, (1, 1))
+    assert store.prune(3600.0) > 0
+    assert store.entries() == []
+
+
 def test_a_damaged_blob_is_noticed_before_anything_is_kept(store: Store) -> None:
     content, blobs, manifest = artifact(SMALL, LARGE)
     for blob in blobs.values():
@@ -154,6 +208,11 @@ def test_names_lead_to_digests(store: Store) -> None:
     store.note_name("oci://h/a:1", "sha256:" + "1" * 64)
     store.note_name("oci://h/a:1", "sha256:" + "2" * 64)
     assert store.named("oci://h/a:1") == "sha256:" + "2" * 64
+    (path,) = Path(store.path, "names").iterdir()
+    replaced(path, "folder")
+    assert store.named("oci://h/a:1") is None
+    store.note_name("oci://h/a:1", "sha256:" + "3" * 64)
+    assert store.named("oci://h/a:1") == "sha256:" + "3" * 64
 
 
 def test_prune_spares_what_is_pinned_in_use_or_fresh(store: Store) -> None:
