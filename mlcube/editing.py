@@ -12,6 +12,8 @@ from mlcube.source import Document, Key, read_text
 
 __all__ = ["as_yaml", "edit"]
 
+_ELSEWHERE = "CUBE_CONFIG_DIR names another folder for the settings"
+
 
 def edit(
     change: Callable[[dict[str, Any]], None], check: Callable[[Settings], None] | None = None, file: str | None = None
@@ -26,7 +28,7 @@ def edit(
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         lock = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.lock")
-        with exclusive(lock, wait_seconds=answer_seconds(10.0)):
+        with exclusive(lock, wait_seconds=answer_seconds(10.0), target=path, hint=_ELSEWHERE):
             text = read_text(path, path) if os.path.lexists(path) else ""
             before = Document.from_yaml(text, path)
             parse_settings(before, path)
@@ -40,7 +42,8 @@ def edit(
                 check(settings)
             _replace(path, new)
     except OSError as error:
-        raise CubeError(f"`{path}` cannot be written: {(error.strerror or str(error)).lower()}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise CubeError(f"`{path}` cannot be written: {reason}", hint=_ELSEWHERE) from None
     return settings
 
 

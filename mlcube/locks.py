@@ -63,20 +63,36 @@ def exclusive(
     wait_seconds: float | None = None,
     waiting: Callable[[str], None] | None = None,
     pause: watching.Pause = watching.doze,
+    target: str | None = None,
+    hint: str | None = None,
 ) -> Iterator[None]:
     """Hold the lock `path`, a file that exists exactly as long as it is held.
 
     Waits up to `wait_seconds` (None: not at all) and says so once through `waiting`; `pause` is given the seconds and
-    descriptors that are readable when it need not go on. Raises Busy, which names the holder. `flock` is not used: it
-    does nothing on some Lustre and NFS mounts.
+    descriptors that are readable when it need not go on. `target` is what the lock is for: where no lock can be made,
+    that is what cannot be written, and `hint` says what to do. Raises Busy, which names the holder. `flock` is not
+    used: it does nothing on some Lustre and NFS mounts.
     """
     holder = msgspec.structs.replace(this_process(), token=os.urandom(8).hex())
-    _acquire(path, holder, wait_seconds, waiting, pause)
+    try:
+        _acquire(path, holder, wait_seconds, waiting, pause)
+    except _CannotMake as error:
+        reason = (error.cause.strerror or str(error.cause)).lower()
+        message = f"`{target}` cannot be written: {reason}" if target else f"{error} cannot be made: {reason}"
+        raise CubeError(message, hint=hint) from error.cause
     try:
         yield
     finally:
         if (_read(path) or holder).token == holder.token:
             _remove(path)
+
+
+class _CannotMake(Exception):
+    """There can be no lock, because of `cause`; the text is what could not be made."""
+
+    def __init__(self, what: str, cause: OSError) -> None:
+        super().__init__(what)
+        self.cause = cause
 
 
 def _acquire(
@@ -118,7 +134,7 @@ def _create(path: str, holder: Holder) -> bool:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise CubeError(f"the folder `{folder}` cannot be made: {(error.strerror or str(error)).lower()}") from error
+        raise _CannotMake(f"the folder `{folder}`", error) from error
     try:
         _write_new(private, msgspec.json.encode(holder))
         try:
@@ -135,9 +151,9 @@ def _create(path: str, holder: Holder) -> bool:
     except FileNotFoundError as error:
         if not os.path.isdir(os.path.dirname(path)):  # removed by whoever was the last to need it: once more
             return False
-        raise CubeError(f"the lock `{path}` cannot be made: {error.strerror}") from error
+        raise _CannotMake(f"the lock `{path}`", error) from error
     except OSError as error:
-        raise CubeError(f"the lock `{path}` cannot be made: {error.strerror}") from error
+        raise _CannotMake(f"the lock `{path}`", error) from error
     finally:
         _remove(private)
 

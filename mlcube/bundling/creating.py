@@ -158,7 +158,7 @@ def create_bundle(
         earlier = stack.enter_context(Bundle(since)) if since else None
         if earlier:
             _check_another(earlier, path)
-        stack.enter_context(locks.exclusive(f"{path}.lock"))
+        stack.enter_context(locks.exclusive(f"{path}.lock", target=path, hint="-o names another place"))
         output = stack.enter_context(Output(path, part_size))
         writer = Writer(
             output,

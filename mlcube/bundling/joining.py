@@ -24,7 +24,7 @@ def join(
         bundles = [stack.enter_context(Bundle(path)) for path in paths]
         newest = bundles[-1]
         _follow_each_other(bundles)
-        stack.enter_context(locks.exclusive(f"{target}.lock"))
+        stack.enter_context(locks.exclusive(f"{target}.lock", target=target, hint="-o names another place"))
         output = stack.enter_context(Output(target, part_size))
         install = newest.install_script() if newest.seal.install else None
         writer = Writer(output, newest.index.manifests, install=install, check=check)

@@ -34,7 +34,9 @@ def download(exchange: Exchange, descriptor: Descriptor, path: str, progress: Ca
     part = f"{path}.part"
     try:
         # Whoever fetches the same blob at the same time waits, and finds it there.
-        with locks.exclusive(f"{path}.lock", wait_seconds=_WAIT_SECONDS, waiting=exchange.report, pause=exchange.pause):
+        with locks.exclusive(
+            f"{path}.lock", wait_seconds=_WAIT_SECONDS, waiting=exchange.report, pause=exchange.pause, target=path
+        ):
             if _is_there(exchange, descriptor, path):
                 progress(descriptor.size)
                 return

@@ -194,7 +194,14 @@ class Store:
     def lock(self, name: str) -> "AbstractContextManager[None]":
         """Hold a cube, a blob or, as `store`, everything against other processes; waits for them."""
         path = os.path.join(self.path, "locks", name.replace(":", "-"))
-        return exclusive(path, wait_seconds=_LOCK_SECONDS, waiting=self._report, pause=self._pause)
+        return exclusive(
+            path,
+            wait_seconds=_LOCK_SECONDS,
+            waiting=self._report,
+            pause=self._pause,
+            target=self.path,
+            hint="CUBE_CACHE_DIR names another folder for what is kept",
+        )
 
     def _pause(self, seconds: float, /, *events: int) -> None:
         self._check()

@@ -17,6 +17,7 @@ __all__ = ["build"]
 _OURS = ("index.html", "index.json", "all.html", "assets", "cubes")
 _MARK = msgspec.json.encode({"format": FORMAT})[:-1]
 _OLD_BYTES = 256
+_ELSEWHERE = "-o names another place"
 
 
 def build(
@@ -39,7 +40,7 @@ def build(
     beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.new")
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        with exclusive(f"{beside}.lock", wait_seconds=10):
+        with exclusive(f"{beside}.lock", wait_seconds=10, target=target, hint=_ELSEWHERE):
             shutil.rmtree(beside, ignore_errors=True)  # what one left that was killed
             try:
                 _write(beside, index, cubes, url, check)
@@ -48,7 +49,8 @@ def build(
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
-        raise CubeError(f"`{target}` cannot be written: {(error.strerror or str(error)).lower()}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise CubeError(f"`{target}` cannot be written: {reason}", hint=_ELSEWHERE) from None
     return index
 
 

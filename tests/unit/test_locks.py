@@ -5,13 +5,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from mlcube import locks
+from mlcube.bundling.joining import join
+from mlcube.editing import edit
 from mlcube.errors import Busy, CubeError
+from mlcube.store import Store
+from mlcube.zoo.building import build
+from tests.unit.bundles import make
 
 PYTHON = sys.executable
 
@@ -109,6 +115,43 @@ def test_a_lock_that_was_never_finished_is_taken_over_when_it_is_old(tmp_path: P
 def test_a_lock_in_a_place_that_cannot_be_written_is_one_sentence() -> None:
     with pytest.raises(CubeError, match="cannot be made"), locks.exclusive("/proc/lock"):
         pass
+
+
+def _join(target: str, beside: Path) -> None:
+    join([str(make(beside / "m.cube"))], target)
+
+
+def _build(target: str, _: Path) -> None:
+    build([], target)
+
+
+def _edit(target: str, _: Path) -> None:
+    edit(lambda data: data.update(default_platform="docker"), file=target)
+
+
+def _pull(target: str, _: Path) -> None:
+    with Store(target).lock("store"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("write", "hint"),
+    [
+        (_join, "-o names another place"),
+        (_build, "-o names another place"),
+        (_edit, "CUBE_CONFIG_DIR names another folder for the settings"),
+        (_pull, "CUBE_CACHE_DIR names another folder for what is kept"),
+    ],
+)
+def test_where_no_lock_can_be_made_that_is_said_which_cannot_be_written(
+    write: Callable[[str, Path], None], hint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CubeError) as caught:
+        write("/proc/target", tmp_path)
+    assert str(caught.value).splitlines() == [
+        "error: `/proc/target` cannot be written: no such file or directory",
+        f"hint: {hint}",
+    ]
 
 
 def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
