@@ -184,6 +184,7 @@ class _Run:
         """Everything, in order; notes how it went unless something is raised."""
         _check_usable(runner, facts)
         _check_needs(invocation)
+        workspace.check_writable(invocation)
         if refused := runner.refuses(invocation, facts):
             raise Refused(refused[0], hint=refused[1])
         prepare, run = plans(invocation, runner, facts)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Literal
 
 from mlcube.cube import Cube
-from mlcube.errors import MissingInput, MissingOutput, UsageError
+from mlcube.errors import CubeError, MissingInput, MissingOutput, UsageError
 from mlcube.invocation import Invocation, Parameter
 from mlcube.plan import Fail, SecretText, Step, Unless, WriteFile, command
 
@@ -16,6 +16,7 @@ __all__ = [
     "after",
     "always",
     "before",
+    "check_writable",
     "free_bytes",
     "is_text",
     "kind",
@@ -110,16 +111,43 @@ def _is_excluded(name: str) -> bool:
     return name in EXCLUDED or name.endswith(".pyc")
 
 
-def before(invocation: Invocation) -> tuple[Step, ...]:
-    """What must be there when the task starts: scratch, output directories, copied inputs, secrets."""
-    steps: list[Step] = [command("mkdir", "-p", f"{invocation.scratch}/home")]
+def check_writable(invocation: Invocation) -> None:
+    """Raise CubeError if this user may not make what `before` will make."""
+    made = [*_folders(invocation), *(target for _, target in invocation.copies)]
+    made += [output.path for output in invocation.outputs if output.created]
+    for path in made:
+        if os.path.exists(path):
+            continue
+        folder = os.path.dirname(path)
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder) or os.access(folder, os.W_OK | os.X_OK):
+            continue  # what is wrong there, if anything, is said best by who makes it
+        reason = "read-only file system" if os.statvfs(folder).f_flag & os.ST_RDONLY else "permission denied"
+        workspace = invocation.workspace
+        if path != workspace and not path.startswith(f"{workspace}/"):
+            raise CubeError(
+                f"`{path}` cannot be made: `{folder}`: {reason}", hint="name another place for it: NAME=PATH"
+            )
+        within = f": `{folder}`" if folder.startswith(f"{workspace}/") else ""
+        hint = "--workspace DIR names another, where you may write"
+        raise CubeError(f"the workspace `{workspace}` cannot be written{within}: {reason}", hint=hint)
+
+
+def _folders(invocation: Invocation) -> dict[str, None]:
+    """Those that must be there when the task starts, in order."""
     folders = dict.fromkeys([invocation.workspace])
     for output in invocation.outputs:
         folders[output.path if output.type == "directory" else os.path.dirname(output.path)] = None
         if output.staged:
             folders[os.path.dirname(output.staged)] = None
-    folders |= dict.fromkeys(os.path.dirname(target) for _, target in invocation.copies)
-    steps.append(command("mkdir", "-p", "--", *folders))
+    return folders | dict.fromkeys(os.path.dirname(target) for _, target in invocation.copies)
+
+
+def before(invocation: Invocation) -> tuple[Step, ...]:
+    """What must be there when the task starts: scratch, output directories, copied inputs, secrets."""
+    steps: list[Step] = [command("mkdir", "-p", f"{invocation.scratch}/home")]
+    steps.append(command("mkdir", "-p", "--", *_folders(invocation)))
     for source, target in invocation.copies:
         copy = command("cp", "-R", "-p", "--", source, target)
         steps.append(Unless(probe=command("test", "-e", target), steps=(copy,)))

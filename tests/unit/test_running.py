@@ -17,6 +17,7 @@ from mlcube.checksum import checksum
 from mlcube.cube import Resources, Secret
 from mlcube.errors import (
     Busy,
+    CubeError,
     EngineUnavailable,
     Interrupted,
     MissingOutput,
@@ -99,6 +100,17 @@ def test_the_image_is_not_asked_for_again_when_preparing_has_asked(tmp_path: Pat
     assert done.image
     assert done.image.id == "sha256:1"
     assert (tmp_path / "asked").read_text() == "x\n"
+
+
+def test_a_run_whose_workspace_cannot_be_written_says_so_and_starts_nothing(tmp_path: Path) -> None:
+    bound = invocation(tmp_path, "touch ran")
+    bound = msgspec.structs.replace(bound, workspace="/proc/sys/w")
+    with pytest.raises(CubeError, match="the workspace `/proc/sys/w` cannot be written"):
+        run(tmp_path, bound)
+    found = record.find_run(bound.run_id)
+    assert found.status == "failed"
+    assert not (tmp_path / "ran").exists()
+    assert left_behind(tmp_path) == []
 
 
 def test_a_run_that_succeeds_leaves_a_whole_record(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

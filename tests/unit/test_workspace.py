@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from mlcube.binding import bind
-from mlcube.errors import MissingInput, UsageError
+from mlcube.errors import CubeError, MissingInput, UsageError
 from mlcube.invocation import Invocation
 from mlcube.plan import Command, Fail, Step, Unless, WriteFile
 from mlcube.reading import read_cube
-from mlcube.workspace import after, always, before, free_bytes, kind, locate, source_digest
+from mlcube.workspace import after, always, before, check_writable, free_bytes, kind, locate, source_digest
 
 TEXT = """\
 docker: {image: owner/model:1}
@@ -54,6 +54,29 @@ def perform(steps: tuple[Step, ...]) -> Fail | None:
             case _:
                 assert isinstance(step, (Unless, WriteFile))
     return None
+
+
+@pytest.mark.parametrize(
+    ("workspace", "arguments", "said"),
+    [
+        ("/proc/sys/w", {}, "the workspace `/proc/sys/w` cannot be written: "),
+        ("/proc/sys", {}, "the workspace `/proc/sys` cannot be written: "),
+        ("/proc/sys", {"out": "net/out"}, "the workspace `/proc/sys` cannot be written: `/proc/sys/net`: "),
+        ("here", {"out": "/proc/sys/x/out"}, "`/proc/sys/x/out` cannot be made: `/proc/sys`: "),
+    ],
+)
+def test_where_nothing_can_be_written_that_is_said_before_anything_is_done(
+    workspace: str, arguments: dict[str, str], said: str, root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CubeError) as caught:
+        check_writable(invocation(root, tmp_path / workspace, **arguments))
+    assert caught.value.args[0] in (f"{said}permission denied", f"{said}read-only file system")
+    assert ("NAME=PATH" if workspace == "here" else "--workspace DIR names another") in str(caught.value)
+
+
+def test_a_workspace_that_is_there_or_can_be_made_is_writable(root: Path, tmp_path: Path) -> None:
+    check_writable(invocation(root))
+    check_writable(invocation(root, tmp_path / "new" / "deep"))
 
 
 def test_folders_of_outputs_are_there_before_the_task(root: Path) -> None:
