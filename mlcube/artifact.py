@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from mlcube import oci
-from mlcube.errors import Damaged
+from mlcube.errors import Damaged, lowered
 
 __all__ = [
     "ARTIFACT",
@@ -16,6 +16,7 @@ __all__ = [
     "FILE",
     "FILE_ZSTD",
     "MODE",
+    "MOST_CONFIG_BYTES",
     "PACK",
     "PACKED",
     "PUBLICATION",
@@ -54,6 +55,8 @@ PACKED = "io.mlcube.pack"
 
 SMALL_BYTES = 256 << 10
 """Files below this size travel in packs, others as layers of their own."""
+MOST_CONFIG_BYTES = 4 << 20
+"""No longer configuration is read: millions of values would fill the memory."""
 
 
 class PublishedImage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,10 +89,13 @@ class CubeConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def read_config(content: bytes) -> CubeConfig:
     """The configuration in a blob. Raises Damaged when it is none."""
+    wrong = f"`{oci.digest_of(content)}` is no configuration of a cube"
+    if len(content) > MOST_CONFIG_BYTES:
+        raise Damaged(f"{wrong}: it has {len(content):,} bytes")
     try:
         found = msgspec.json.decode(content, type=CubeConfig)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:
-        raise Damaged(f"`{oci.digest_of(content)}` is no configuration of a cube: {error}") from None
+        raise Damaged(f"{wrong}: {lowered(str(error))}") from None
     if found.schema != 1:
         raise Damaged(
             f"the cube `{found.name}` is published in format {found.schema}, which this `cube` does not know",

@@ -106,12 +106,22 @@ def _brought(registry: Registry, reference: Reference, digest: str, asking: Aski
 
 def _config(registry: Registry, manifest: Manifest, store: Store) -> bytes:
     """The configuration; one that is kept and was damaged is brought anew."""
+    content: bytes | None = None
     if store.has(manifest.config.digest):
         with suppress(Damaged):
-            return store.read(manifest.config.digest)
+            content = store.read(manifest.config.digest)
+        if content is not None:
+            _check_size(manifest.config, len(content))
+            return content
     content = registry.blob(manifest.config)
     store.add(content)
     return content
+
+
+def _check_size(said: Descriptor, size: int) -> None:
+    """What is kept already is held to what the manifest says, as what is brought."""
+    if size != said.size:
+        raise Damaged(f"the manifest says that `{said.digest}` has {said.size} bytes, and it has {size}")
 
 
 def _check_room(store: Store, manifest: Manifest) -> None:
@@ -172,10 +182,12 @@ class _Bringing:
         if not store.has(layer.digest):
             return False
         try:
-            if self._known.of_file(store.blob_path(layer.digest), stopping(self._asking.check))[0] == layer.digest:
-                return True
+            digest, size = self._known.of_file(store.blob_path(layer.digest), stopping(self._asking.check))
         except FileNotFoundError:
             return False
+        if digest == layer.digest:
+            _check_size(layer, size)
+            return True
         store.forget(layer.digest)
         return False
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mlcube import oci
-from mlcube.artifact import ARTIFACT, CONFIG, CREATED, SMALL_BYTES, CubeConfig, PublishedImage
+from mlcube.artifact import ARTIFACT, CONFIG, CREATED, MOST_CONFIG_BYTES, SMALL_BYTES, CubeConfig, PublishedImage
 from mlcube.cube import Cube
 from mlcube.errors import MissingInput, Refused
 from mlcube.known_digests import KnownDigests
@@ -71,6 +71,11 @@ def compose(
 ) -> Publication:
     """Configuration and manifest; `name` is that of a cube whose file has none."""
     config = oci.canonical(_config(cube, name, image))
+    if len(config) > MOST_CONFIG_BYTES:
+        raise Refused(
+            f"what the cube says of itself has {len(config):,} bytes, and nobody reads more than {MOST_CONFIG_BYTES:,}",
+            hint="put long lists and texts into files of their own",
+        )
     config_descriptor = Descriptor(media_type=CONFIG, digest=oci.digest_of(config), size=len(config))
     manifest = oci.canonical(
         Manifest(

@@ -31,6 +31,7 @@ class Patience:
         self, limits: Limits, host: str, pause: Callable[[float], None], report: Callable[[str], None]
     ) -> None:
         self._limits, self._host, self._sleep, self._report = limits, host, pause, report
+        self._asked = time.monotonic()
         self._renew()
 
     def _renew(self) -> None:
@@ -40,11 +41,11 @@ class Patience:
     def wait(self, fault: Passing, what: str, moved: int = 0) -> None:
         """Pause before asking again. Raises Unreachable when the patience is at its end.
 
-        If enough bytes were `moved` before the fault, the patience is whole again.
+        If bytes were `moved` before the fault, at no less than the least pace, the patience is whole again.
         """
-        if moved > self._limits.pace_bytes and not fault.slow:
-            self._renew()
         now = time.monotonic()
+        if moved > self._limits.pace_bytes * max(1.0, now - self._asked) and not fault.slow:
+            self._renew()
         if self._since is None:
             self._since = now
         granted = self._limits.patience_seconds
@@ -56,6 +57,7 @@ class Patience:
             raise self._given_up(fault, what)
         self._report(f"{fault.reason}; it is asked again for up to {granted:g} seconds")
         self._sleep(pause)
+        self._asked = time.monotonic()
         self._pause = min(2 * self._pause, max(_LONGEST_PAUSE, self._pause))
 
     def _given_up(self, fault: Passing, what: str) -> CubeError:

@@ -12,10 +12,13 @@ from mlcube.errors import CubeError, Damaged, lowered
 from mlcube.oci import Manifest
 from mlcube.store.tree import Tree
 from mlcube.unpacking import Unpacking, remove
+from mlcube.unpacking.folder import shown
 
 __all__ = ["About", "Folder", "Kept", "read_manifest"]
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+_MOST_BYTES = 1 << 53
+"""No file is as large, and no number of JSON that is larger is the same everywhere."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,14 +48,16 @@ def read_manifest(content: bytes, digest: str) -> Manifest:
     """A manifest that must have this digest. Raises Damaged."""
     if oci.digest_of(content) != digest:
         raise Damaged(f"the manifest `{digest}` is not what its digest says")
+    wrong = f"the manifest `{digest}` is not as it must be"
     try:
         found = msgspec.json.decode(content, type=Manifest)
-        for each in (found.config, *found.layers):
-            oci.check_digest(each.digest)
-            if each.size < 0:
-                raise CubeError(f"`{each.digest}` has a size below zero")
-    except (*_UNREADABLE, CubeError) as error:
-        raise Damaged(f"the manifest `{digest}` is not as it must be: {error}") from None
+    except _UNREADABLE as error:
+        raise Damaged(f"{wrong}: {lowered(str(error))}") from None
+    for each in (found.config, *found.layers):
+        if not oci.is_digest(each.digest):
+            raise Damaged(f"{wrong}: `{shown(each.digest)}` is no digest")
+        if not 0 <= each.size <= _MOST_BYTES:
+            raise Damaged(f"{wrong}: `{each.digest}` cannot have {each.size} bytes")
     return found
 
 

@@ -18,6 +18,8 @@ _MOST_BYTES = 1 << 50
 _LONGEST_TARGET = 4096
 _DEEPEST = 128
 """In so many folders an entry may lie; what is nested more deeply, many programs could not even remove."""
+_LONGEST_PART, _LONGEST_PATH = 255, 3072
+"""Bytes that file systems take, and that leave room for where the folder lies."""
 _LONGEST_SHOWN = 200
 
 
@@ -193,7 +195,13 @@ class Unpacking:
         parts = [part for part in parts if part not in ("", ".")]
         if len(parts) > _DEEPEST:
             raise refused(name, f"lies in more than {_DEEPEST} folders")
-        return "/".join(parts)
+        path = "/".join(parts)
+        # A part of few letters is short in bytes too; most are, and many are looked at.
+        if len(name) * 4 > _LONGEST_PART:
+            longest = max((len(part.encode()) for part in parts), default=0)
+            if longest > _LONGEST_PART or len(path.encode()) > _LONGEST_PATH:
+                raise refused(name, "has a longer name than file systems take")
+        return path
 
     def _count(self, name: str) -> None:
         self.most_members -= 1

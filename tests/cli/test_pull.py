@@ -142,6 +142,28 @@ def test_what_cannot_be_pulled_is_told(published: Published, words: tuple[str, .
     assert said in cube("pull", *words, status=status, variables={"CUBE_REGISTRY_PATIENCE": "0"}).stderr
 
 
+@pytest.mark.parametrize("what", ["config", "layer"])
+def test_a_size_that_is_wrong_is_refused_though_the_content_is_kept(published: Published, what: str) -> None:
+    import msgspec
+
+    from mlcube import oci
+    from mlcube.registry import Registry, Repository
+
+    pulled(f"oci://{published.repository}:1.2")
+    with Registry(Repository.parse(published.repository), write=True) as registry:
+        manifest = msgspec.json.decode(registry.manifest("1.2")[1], type=oci.Manifest)
+        config, (*layers, last) = manifest.config, manifest.layers
+        if what == "config":
+            config = msgspec.structs.replace(config, size=config.size + 1)
+        else:
+            last = msgspec.structs.replace(last, size=last.size + 1)
+        changed = msgspec.structs.replace(manifest, config=config, layers=(*layers, last))
+        registry.put_manifest(oci.canonical(changed), oci.MANIFEST, f"wrong-{what}")
+    said = cube("pull", f"oci://{published.repository}:wrong-{what}", status=65).stderr
+    assert "error: the manifest says that `sha256:" in said
+    assert "Traceback" not in said
+
+
 def test_an_image_is_no_cube(published: Published) -> None:
     from mlcube import oci
     from mlcube.registry import Registry, Repository

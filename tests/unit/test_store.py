@@ -5,14 +5,17 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from mlcube import oci
+from mlcube.artifact import read_config
 from mlcube.errors import CubeError, Damaged, MissingInput
 from mlcube.store import Kept, Store
 from mlcube.store.beside import note_use
-from mlcube.store.kept import About
+from mlcube.store.kept import About, read_manifest
 from mlcube.unpacking import remove
 from tests.unit.cube_layers import artifact
 
@@ -188,6 +191,32 @@ def test_a_manifest_whose_cube_file_is_another_is_refused(store: Store) -> None:
         store.add(blob)
     with pytest.raises(Damaged, match="is not the one that its configuration tells of"):
         store.unpack(oci.digest_of(content))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"digest": "md5:abc"}, "`md5:abc` is no digest"),
+        ({"digest": "x\n\x1b[31m"}, "is no digest"),
+        ({"size": -1}, "cannot have -1 bytes"),
+        ({"size": 1 << 62}, f"cannot have {1 << 62} bytes"),
+    ],
+)
+def test_a_manifest_that_means_nothing_is_told_in_one_line(fields: "dict[str, Any]", said: str) -> None:
+    content, _, manifest = artifact(SMALL, LARGE)
+    (*others, last) = manifest.layers
+    wrong = msgspec.structs.replace(manifest, layers=(*others, msgspec.structs.replace(last, **fields)))
+    content = oci.canonical(wrong)
+    with pytest.raises(Damaged, match="is not as it must be") as caught:
+        read_manifest(content, oci.digest_of(content))
+    assert said in str(caught.value.args[0])
+    assert str(caught.value.args[0]).isprintable()
+
+
+def test_a_configuration_that_would_fill_the_memory_is_not_read() -> None:
+    content = b'{"name": "x", "tasks": [' + b"{}," * (2 << 20) + b"{}]}"
+    with pytest.raises(Damaged, match=r"is no configuration of a cube: it has [\d,]+ bytes"):
+        read_config(content)
 
 
 def test_files_and_streams_are_added_only_if_they_are_right(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import resource
+import signal
 import stat
 import struct
 import tarfile
@@ -75,6 +77,8 @@ HOSTILE: dict[str, list[Member]] = {
     "backslash": [("..\\x", {})],
     "more folders than any": [("/".join("a" * 129), {})],
     "more than the stack holds": [("/".join("a" * 1900), {})],
+    "longer than a name may be": [("ä" * 128, {})],
+    "longer than a path may be": [("/".join(["d" * 200] * 20), {})],
 }
 
 
@@ -207,8 +211,14 @@ def test_zip_files_are_held_to_the_same(tmp_path: Path) -> None:
 
 
 def test_a_full_or_forbidden_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CubeError, match="cannot be written: file name too long"), Unpacking(str(tmp_path / "r")) as u:
-        unpack_tar(u, tar(("n" * 300, {})))
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    try:
+        with pytest.raises(CubeError, match="cannot be written: file too large"), Unpacking(str(tmp_path / "r")) as u:
+            unpack_tar(u, tar(("n", {}), content=bytes(2000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, ignored)
     assert not (tmp_path / "r").exists()
 
 
