@@ -132,6 +132,10 @@ def _oci(text: str) -> Reference:
     repository, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag or "/" not in repository:  # else it is the port of the host
         repository, colon, tag = rest, "", ""
+    if colon and not tag:
+        raise _as("oci", text, "the tag after `:` is missing", f"oci://{repository} means its tag `latest`")
+    if at and not digest:
+        raise _as("oci", text, "the digest after `@` is missing", f"oci://{repository}@sha256:...")
     try:
         if at:
             check_reference(digest)
