@@ -132,9 +132,9 @@ class _Walk:
             if data not in kind.values:
                 choices = [str(value) for value in kind.values]
                 hint = did_you_mean(str(data), choices)
-                return self.error(f"`{key[-1]}` must be one of {_listed(choices)}, not `{data}`", key, hint)
+                return self.error(f"`{_last(key)}` must be one of {_listed(choices)}, not `{data}`", key, hint)
         elif (least := getattr(kind, "ge", None)) is not None and data < least:
-            return self.error(f"`{key[-1]}` must be {least} or more, not {data}", key)
+            return self.error(f"`{_last(key)}` must be {least} or more, not {data}", key)
         return data
 
     def unknown(self, name: str, key: Key, value: Any, known: tuple[str, ...]) -> None:
@@ -242,6 +242,12 @@ def _path(key: Key) -> str:
     for part in key:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
+
+
+def _last(key: Key) -> str:
+    """The last name of a key, with what stands behind it: `kinds[0]`."""
+    names = [place for place, part in enumerate(key) if isinstance(part, str)]
+    return _path(key[names[-1] :] if names else key)
 
 
 def _listed(words: list[str]) -> str:
