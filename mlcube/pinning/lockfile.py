@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mlcube import oci
 from mlcube.cube import Cube
-from mlcube.errors import InvalidFile, MissingInput, Position, Problem, Refused
+from mlcube.errors import InvalidFile, MissingInput, Position, Problem, Refused, lowered
 from mlcube.references import Reference, parse
 
 __all__ = ["FILE_NAME", "Lock", "LockedCube", "LockedData", "LockedImage", "read_lock", "refused"]
@@ -185,7 +185,9 @@ def read_lock(path: str = FILE_NAME) -> Lock:
     try:
         found = msgspec.json.decode(content, type=Lock)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidFile((Problem(message=f"it is no lock: {error}", position=Position(path)),)) from None
+        hint = f"`cube lock` writes `{os.path.abspath(path)}` anew"
+        problem = Problem(message=f"it is no lock: {lowered(str(error))}", position=Position(path), hint=hint)
+        raise InvalidFile((problem,)) from None
     if found.schema != 1:
         message = f"format {found.schema} is none that this `cube` knows"
         raise InvalidFile((Problem(message=message, position=Position(path), hint="a newer `cube` reads it"),))

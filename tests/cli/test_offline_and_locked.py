@@ -158,4 +158,6 @@ def test_what_was_locked_is_locked_again_without_its_name(project: Path, tmp_pat
 def test_there_must_be_a_lock_and_it_must_be_one(project: Path) -> None:
     assert "there is no `mlcube.lock`" in cube("run", "--locked", cwd=project, status=66).stderr
     (project / "mlcube.lock").write_text("{}")
-    assert "it is no lock" in cube("run", "--locked", cwd=project, status=2).stderr
+    refused = cube("run", "--locked", cwd=project, status=2).stderr
+    assert "mlcube.lock: error: it is no lock: object missing required field" in refused
+    assert f"hint: `cube lock` writes `{project}/mlcube.lock` anew\n" in refused
