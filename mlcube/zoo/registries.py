@@ -11,7 +11,7 @@ from mlcube.artifact import ARTIFACT, CARD, PACK, PACKED, CubeConfig, read_confi
 from mlcube.errors import Damaged, InvalidFile, MissingInput, escaped
 from mlcube.oci import Manifest
 from mlcube.parallel import in_parallel
-from mlcube.registry import Registry, Repository
+from mlcube.registry import Registry, Repository, suggesting
 from mlcube.trust import signing
 from mlcube.zoo import describing
 from mlcube.zoo.entries import Entry, Signature
@@ -43,9 +43,10 @@ def describe_repository(
         report(escaped(text, lines=False))  # what others publish takes no line of its own
 
     with Registry(repository, check=check, report=report) as registry:
-        tags = (reference,) if reference else tuple(tag for tag in registry.tags() if not _OURS.fullmatch(tag))
         digests: dict[str, list[str]] = {}
-        resolved = in_parallel([partial(registry.resolve, tag) for tag in tags], check=check)
+        with suggesting(registry, reference or "latest"):
+            tags = (reference,) if reference else tuple(tag for tag in registry.tags() if not _OURS.fullmatch(tag))
+            resolved = in_parallel([partial(registry.resolve, tag) for tag in tags], check=check)
         for tag, descriptor in zip(tags, resolved, strict=True):
             digests.setdefault(descriptor.digest, []).extend([tag] if ":" not in tag else [])
         jobs = [

@@ -116,6 +116,11 @@ def test_published_cubes_are_found_by_name_and_lead_to_their_digest(tmp_path: Pa
     assert find("lab/digits", "1").reference == entry["reference"]
     missing = cube("zoo", "build", f"oci://{name}:no-cube", "-o", str(again), status=66)
     assert "leads to no cube" in missing.stderr
+    missing = cube("zoo", "build", f"oci://{name}:9", "-o", str(again), status=66)
+    assert f"error: `{name}` has no tag `9`\nhint: " in missing.stderr
+    assert "its tags are" in missing.stderr
+    missing = cube("zoo", "build", f"oci://{name}-other", "-o", str(again), status=66)
+    assert "there is no repository" in missing.stderr
 
 
 def _opened(content: bytes) -> BinaryIO:
