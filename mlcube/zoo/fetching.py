@@ -16,7 +16,7 @@ from mlcube.offline import offline
 if TYPE_CHECKING:
     import http.client
 
-__all__ = ["INDEX_BYTES", "fetch"]
+__all__ = ["INDEX_BYTES", "fetch", "path_of"]
 
 INDEX_BYTES = 64 << 20
 """A longer index is not read."""
@@ -45,8 +45,8 @@ def fetch(name: str, place: str, report: Callable[[str], None] = lambda _text: N
     Without a network, or when the zoo does not answer, it is the one that was fetched last; `report` is told so.
     Raises Unreachable when there is none, MissingInput when the zoo has none.
     """
-    if not place.startswith(("http://", "https://")):
-        return _read(name, place)
+    if (path := path_of(place)) is not None:
+        return _read(name, path)
     url = place if place.endswith(".json") else f"{place.rstrip('/')}/index.json"
     kept, content = _kept(url)
     if offline():
@@ -69,10 +69,15 @@ def fetch(name: str, place: str, report: Callable[[str], None] = lambda _text: N
     return content
 
 
-def _read(name: str, place: str) -> bytes:
+def path_of(place: str) -> str | None:
+    """The file that is a zoo's index; None: it is fetched."""
+    if place.startswith(("http://", "https://")):
+        return None
     path = unquote(urlsplit(place).path) if place.startswith("file://") else os.path.expanduser(place)
-    if not path.endswith(".json"):
-        path = os.path.join(path, "index.json")
+    return path if path.endswith(".json") else os.path.join(path, "index.json")
+
+
+def _read(name: str, path: str) -> bytes:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             content = file.read(INDEX_BYTES + 1)
