@@ -3,9 +3,9 @@
 import os
 from contextlib import suppress
 
-from mlcube.errors import CubeError
+from mlcube.errors import CubeError, closest
 
-__all__ = ["end_of", "names", "read", "read_small", "size_of", "unnamed", "write", "write_all"]
+__all__ = ["beside", "end_of", "names", "read", "read_small", "size_of", "unnamed", "write", "write_all"]
 
 _WRITTEN_BYTES = 32 << 10
 """Files are written in pieces of this size, each by one thread (several that write to one: `mlcube.bundling.parts`).
@@ -102,6 +102,16 @@ def names(folder: str) -> list[str]:
         return []
     except OSError as error:
         raise CubeError(f"`{folder}` cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def beside(path: str, *endings: str) -> str | None:
+    """What lies where a path leads to nothing, has nearly its name, and one of the endings: it may have been meant."""
+    folder, name = os.path.split(path)
+    try:
+        found = closest(name, [each for each in os.listdir(folder or ".") if each.endswith(endings)])
+    except OSError:
+        return None
+    return os.path.join(folder, found) if found else None
 
 
 def size_of(folder: str) -> int:

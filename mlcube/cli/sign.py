@@ -95,13 +95,16 @@ def in_registry(reference: Reference) -> "tuple[Reference, Found | None]":
     if reference.kind == "oci":
         return reference, None
     if reference.kind == "zoo":
+        from mlcube.obtaining.cubes import near
         from mlcube.zoo import find
 
         try:
             found = find(reference.name or "", reference.version, report=console.note)
         except MissingInput as error:
             what = f"there is no bundle or other file `{reference.text}`"
-            raise MissingInput(f"{what}, and {error.args[0]}", hint=error.hint) from None
+            beside = near(reference.text)
+            hint = f"did you mean `{beside}`?" if beside else error.hint
+            raise MissingInput(f"{what}, and {error.args[0]}", hint=hint) from None
         return parse(found.reference), found
     raise UsageError(
         f"`{reference.text}` is {reference.described}, and only bundles and what lies in a registry carry signatures",

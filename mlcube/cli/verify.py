@@ -16,7 +16,7 @@ from mlcube.references import Reference, parse
 from mlcube.registry import Registry, Repository, suggesting
 from mlcube.source import read_text
 from mlcube.trust import policy_path
-from mlcube.trust.keys import read_public
+from mlcube.trust.keys import PublicKey, read_public
 from mlcube.trust.policy import Admission, Subject, admit
 from mlcube.trust.policy_file import Policy, as_data, read_policy
 from mlcube.trust.registries import published
@@ -46,11 +46,19 @@ def command(reference: ReferenceArgument = None, key: Keys = None, as_json: Json
             raise UsageError("`--key` verifies a cube, and none is named", hint="cube verify oci://... --key lab.pub")
         return _policy(read_policy(), as_json)
     found = parse(reference)
-    keys = {path: read_public(read_text(path, path), f"`{path}`") for path in key or ()}
+    keys = {path: _public(path) for path in key or ()}
     policy = Policy(file="--key", default="signed", keys=keys) if keys else read_policy()
     if policy.file is None:
         raise _without_key(found)
     return _verify(found, policy, bool(keys), as_json)
+
+
+def _public(path: str) -> PublicKey:
+    if not os.path.lexists(path):
+        from mlcube.trust.key_files import no_key
+
+        raise no_key(path, ".pub")
+    return read_public(read_text(path, path), f"`{path}`")
 
 
 def _verify(reference: Reference, policy: Policy, by_key: bool, as_json: bool) -> int:

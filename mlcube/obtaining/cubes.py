@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlcube.obtaining.asking import Asking
     from mlcube.pinning import Lock
 
-__all__ = ["Obtained", "obtain"]
+__all__ = ["Obtained", "near", "obtain"]
 
 
 def _nothing(*_: object) -> None:
@@ -128,15 +128,15 @@ def _in_zoo(reference: Reference, asking: "Asking", digest: str | None) -> Obtai
         found = find(name, reference.version, report=asking.report)
     except MissingInput as error:
         hint = error.hint or ""
-        if not hint.startswith("did") and (near := _near(reference.text)):
-            hint = f"did you mean `{near}`?"
+        if not hint.startswith("did") and (found_near := near(reference.text)):
+            hint = f"did you mean `{found_near}`?"
         raise MissingInput(f"there is no cube at `{reference.text}`, and {error.args[0]}", hint=hint or None) from None
     there = references.parse(found.reference)
     obtained = _published(there, asking, digest, name=found.name, zoo=found.zoo)
     return msgspec.structs.replace(obtained, reference=reference, zoo=found.zoo)
 
 
-def _near(text: str) -> str | None:
+def near(text: str) -> str | None:
     """A cube or a bundle in the current folder that has nearly that name."""
     try:
         names = os.listdir(".")

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from mlcube import files
 from mlcube.errors import CubeError, MissingInput
 from mlcube.trust import secretbox
 from mlcube.trust.keys import PrivateKey, PublicKey, kind, require
 from mlcube.withheld import PASSWORD
 
-__all__ = ["create", "read_private"]
+__all__ = ["create", "no_key", "read_private"]
 
 _LABEL = "ENCRYPTED SIGSTORE PRIVATE KEY"
 _LABELS = (_LABEL, "ENCRYPTED COSIGN PRIVATE KEY")
@@ -96,9 +97,20 @@ def _content(path: str) -> bytes:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             return file.read(_MOST_BYTES)
+    except FileNotFoundError:
+        raise no_key(path, ".key") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise MissingInput(f"the key `{path}` cannot be read: {reason}") from None
+
+
+def no_key(path: str, ending: str) -> MissingInput:
+    """The error for a key that is not there; `ending` is what the name of such a key ends in."""
+    near = files.beside(path, ending, ".pem")
+    hint = f"did you mean `{near}`?" if near else "cube key create lab makes `lab.key` and `lab.pub`"
+    if not near and ending == ".pub":
+        hint = "who signed it gives it, as `cube key show --key lab.key` prints it"
+    return MissingInput(f"there is no key `{path}`", hint=hint)
 
 
 def _write_new(path: str, text: str, mode: int) -> None:

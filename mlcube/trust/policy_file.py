@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlcube import trust
-from mlcube.errors import CubeError, InvalidFile, Problem, did_you_mean
+from mlcube import directories, trust
+from mlcube.errors import CubeError, InvalidFile, MissingInput, Problem, did_you_mean
 from mlcube.source import Document, Key, read_text
 from mlcube.trust.keys import PublicKey, available, read_public
 from mlcube.validation import convert
@@ -86,7 +86,14 @@ def read_policy() -> Policy:
     if not trust.in_force():
         return Policy()
     path = trust.policy_path()
-    return parse_policy(Document.from_file(path), path)
+    try:
+        document = Document.from_file(path)
+    except MissingInput as error:
+        if not os.environ.get(trust.VARIABLE):
+            raise
+        hint = error.hint or f"without {trust.VARIABLE} it is {os.path.join(directories.config(), 'trust.yaml')}"
+        raise MissingInput(f"{error.args[0]}, which {trust.VARIABLE} names", hint=hint) from None
+    return parse_policy(document, path)
 
 
 def parse_policy(document: Document, path: str) -> Policy:

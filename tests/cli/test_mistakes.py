@@ -180,6 +180,40 @@ OTHERS = [
         "cube zoo add NAME URL",
     ),
     (
+        "verify othermodel.cub",
+        66,
+        "there is no bundle or other file `othermodel.cub`, and no zoo is configured",
+        "did you mean `other-model.cube`?",
+    ),
+    (
+        "sign othermodel.cub --key lab.key",
+        66,
+        "there is no bundle or other file `othermodel.cub`, and no zoo is configured",
+        "did you mean `other-model.cube`?",
+    ),
+    ("sign other-model.cube --key lab.kye", 66, "there is no key `lab.kye`", "did you mean `lab.key`?"),
+    ("key show --key keys/lba.key", 66, "there is no key `keys/lba.key`", "did you mean `keys/lab.key`?"),
+    ("key show lab.kye", 66, "there is no key `lab.kye`", "did you mean `lab.key`?"),
+    (
+        "key show nothing.key",
+        66,
+        "there is no key `nothing.key`",
+        "cube key create lab makes `lab.key` and `lab.pub`",
+    ),
+    ("verify other-model.cube --key lab.pbu", 66, "there is no key `lab.pbu`", "did you mean `lab.pub`?"),
+    (
+        "verify other-model.cube --key nothing",
+        66,
+        "there is no key `nothing`",
+        "who signed it gives it, as `cube key show --key lab.key` prints it",
+    ),
+    (
+        "zoo add lab broken-zoo",
+        65,
+        "`{here}/broken-zoo/index.json`, of the zoo `lab`, is no index: input data was truncated",
+        "cube zoo build SOURCE... -o {here}/broken-zoo",
+    ),
+    (
         "zoo add lab http://127.0.0.1:9/zoo",
         68,
         "the zoo `lab` (http://127.0.0.1:9/zoo/index.json) does not answer: connection refused",
@@ -203,7 +237,22 @@ def test_a_plausible_mistake_is_one_sentence_and_a_next_step(
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mlcube.yaml").write_text("name: model\n")
     (tmp_path / "other-model.cube").write_text("")
-    assert told(words, tmp_path, status) == f"error: {error}\nhint: {hint}\n"
+    for folder in ("keys", "broken-zoo"):
+        (tmp_path / folder).mkdir()
+    for name in ("lab.key", "lab.pub", "keys/lab.key", "keys/lab.pub"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "broken-zoo" / "index.json").write_text('{"format": ')
+    said = f"error: {error}\nhint: {hint}\n".replace("{here}", str(tmp_path))
+    assert told(words, tmp_path, status) == said
+
+
+def test_a_policy_that_a_variable_names_and_that_is_not_there_is_told_with_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBE_TRUST", "none.yaml")
+    monkeypatch.setenv("CUBE_CONFIG_DIR", "/config")
+    said = "error: there is no file `none.yaml`, which CUBE_TRUST names"
+    assert told("verify", tmp_path, 66) == f"{said}\nhint: without CUBE_TRUST it is /config/trust.yaml\n"
 
 
 def test_a_workspace_that_is_a_file_is_no_place_of_inputs(tmp_path: Path) -> None:

@@ -30,12 +30,12 @@ def test_a_policy_that_cannot_be_followed_stops_everything(site: Site, machine: 
     ("words", "status", "told"),
     [
         (("sign", "{signed}", "--key", "lab.key"), 1, "the passphrase does not open `lab.key`"),
-        (("sign", "{signed}", "--key", "none.key"), 66, "the key `none.key` cannot be read"),
+        (("sign", "{signed}", "--key", "none.key"), 66, "there is no key `none.key`"),
         (("sign", "{signed}", "--key", "lab.pub"), 1, "private key is needed\nhint: did you mean `--key lab.key`?"),
         (("sign", "./hello", "--key", "lab.key"), 2, "only bundles and what lies in a registry carry signatures"),
         (("sign", "oci://{address}/signed:none", "--key", "lab.key"), 1, "the passphrase does not open"),
         (("verify", "{signed}", "--key", "lab.key"), 1, "`lab.key` is a private key"),
-        (("verify", "{signed}", "--key", "none"), 66, "there is no file `none`"),
+        (("verify", "{signed}", "--key", "none"), 66, "there is no key `none`"),
         (
             ("verify", "{signed}"),
             2,
@@ -48,7 +48,7 @@ def test_a_policy_that_cannot_be_followed_stops_everything(site: Site, machine: 
         (("verify", "./nothing"), 66, "there is nothing at `./nothing`, which is understood as a path"),
         (("verify", "./hello"), 2, "`./hello` is a path, which carries no signatures"),
         (("key", "show", "--key", "hello/mlcube.yaml"), 1, "`hello/mlcube.yaml` is no key"),
-        (("key", "show", "nothing"), 66, "the key `nothing` cannot be read"),
+        (("key", "show", "nothing"), 66, "there is no key `nothing`"),
         (("verify", "--key", "lab.pub"), 2, "`--key` verifies a cube, and none is named"),
         (("verify", "oci://{address}/signed:none", "--key", "lab.pub"), 66, "has no tag `none`"),
         (("verify", "./hello", "--key", "lab.pub"), 2, "carries no signatures"),
