@@ -26,7 +26,9 @@ PlatformNames = Annotated[
     typer.Option("--platform", metavar="A,B", help="for which platforms there is an image, or wheels; else all"),
 ]
 Sif = Annotated[bool, typer.Option("--sif", help="a SIF file ready made, for Apptainer")]
-WithData = Annotated[bool, typer.Option("--with-data", help="the inputs that the cube's own workspace holds")]
+WithData = Annotated[
+    bool, typer.Option("--with-data", "--with-inputs", help="the inputs that the cube's own workspace holds")
+]
 PythonVersions = Annotated[
     list[str] | None,
     typer.Option("--python-version", metavar="3.N", help="for which Pythons wheels are collected; else this one"),

@@ -47,7 +47,9 @@ CubeArgument = Annotated[
     str, argument(metavar="CUBE", help="the cube: a directory, its file, or any other name of a cube")
 ]
 DestinationArgument = Annotated[str, argument(metavar="oci://HOST/NAME:TAG", help="where to, and under which tag")]
-WithInputs = Annotated[bool, option("--with-inputs", help="also the sample inputs in the cube's own workspace")]
+WithInputs = Annotated[
+    bool, option("--with-inputs", "--with-data", help="also the sample inputs in the cube's own workspace")
+]
 NoImage = Annotated[bool, option("--no-image", help="leave the container image where it is, and do not pin it")]
 Compress = Annotated[bool, option("--compress", help="pack large files with zstd")]
 Sign = Annotated[bool, option("--sign", help="sign it with `--key`, before the tag leads to it")]

@@ -176,6 +176,20 @@ def test_declared_inputs_travel_if_asked(root: Path, repository: Repository) -> 
     assert "workspace/data/sample.txt" in [path for layer in told["layers"] for path in layer["paths"]]
     without = publish(root, repository, "--no-image", "--dry-run")
     assert without["digest"] != told["digest"]
+    as_for_a_bundle = publish(root, repository, "--no-image", "--dry-run", "--with-data")
+    assert as_for_a_bundle["digest"] == told["digest"]
+
+
+def test_declared_inputs_go_into_a_bundle_by_the_same_option(root: Path, tmp_path: Path) -> None:
+    written = (root / "mlcube.yaml").read_text()
+    written = written.replace("docker: {image: 'example/none:1'}", "python: {}")
+    (root / "mlcube.yaml").write_text(written.replace("  infer:\n", "  infer:\n    entrypoint: 'true'\n"))
+    found = []
+    for name in ("--with-data", "--with-inputs"):
+        cube("bundle", "create", root, "-o", tmp_path / f"m{name}.cube", "--without-tool", name)
+        found.append((tmp_path / f"m{name}.cube").read_bytes())
+    assert found[0] == found[1]
+    assert b"a sample\n" in found[0]
 
 
 def test_large_files_can_be_packed(root: Path, repository: Repository, tmp_path: Path) -> None:
