@@ -79,6 +79,15 @@ class Input:
             return f"all its parts must lie beside each other; the next would be `{following}`"
         return "copy it once more from where it was made"
 
+    def real_path(self) -> str | None:
+        """Where the first of its files lies, behind every link; None where a name leads by now to another than is open.
+
+        A link may be turned while it is followed: whoever judges a bundle by its name judges what is read.
+        """
+        places = [os.path.realpath(part) for part in self.parts]
+        opened = zip(places, self._files, strict=True)
+        return places[0] if all(_is(place, descriptor) for place, (_, _, descriptor) in opened) else None
+
     def close(self) -> None:
         """Let go of the files."""
         while self._files:
@@ -114,6 +123,14 @@ class Input:
             raise MissingInput(f"`{path}` is no file", hint="a bundle is a file, as `model.cube`")
         self.size += found.st_size
         self.parts += (path,)
+
+
+def _is(path: str, descriptor: int) -> bool:
+    """Whether a path that holds no link is that of an open file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 class Output:

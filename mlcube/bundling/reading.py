@@ -71,6 +71,10 @@ class Bundle:
         """The files that it consists of."""
         return self._source.parts
 
+    def real_path(self) -> str | None:
+        """Where it lies, behind every link; None where its name leads by now to another file than is read here."""
+        return self._source.real_path()
+
     @property
     def size(self) -> int:
         """All of it, in bytes."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlcube.trust.policy_file import Policy
     from mlcube.trust.signing import Signature
 
-__all__ = ["SUFFIX", "Beside", "admitted", "beside", "sign_whole", "signatures_in"]
+__all__ = ["SUFFIX", "Beside", "admitted", "beside", "real_name", "sign_whole", "signatures_in"]
 
 SUFFIX = ".sig"
 """What the file of the signatures over a whole bundle has after the bundle's name."""
@@ -49,7 +49,7 @@ def admitted(bundle: Bundle, cube: Entry, policy: "Policy | None" = None) -> "Ad
     from mlcube.trust.registries import kept
 
     policy = policy or read_policy()
-    name = os.path.realpath(bundle.path)
+    name = real_name(bundle)
     over_all, remark = beside(bundle)
     if over_all:
         with suppress(Untrusted):
@@ -63,6 +63,15 @@ def admitted(bundle: Bundle, cube: Entry, policy: "Policy | None" = None) -> "Ad
         return (*kept(cube.digest), *signatures_in(bundle), *over_all)
 
     return admit(subject, signatures, policy=policy, remark=remark)
+
+
+def real_name(bundle: Bundle) -> str:
+    """What a policy calls the bundle: where the file lies that is read. Raises Untrusted where that cannot be told."""
+    name = bundle.real_path()
+    if name is None:
+        message = f"`{bundle.path}` leads by now to another file than was opened, and a policy goes by where it lies"
+        raise Untrusted(message, hint="once more, where nobody changes it meanwhile; or name the file behind the link")
+    return name
 
 
 class Beside(NamedTuple):

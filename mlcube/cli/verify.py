@@ -156,7 +156,7 @@ def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admissio
 def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
     from mlcube.bundling.opening import cube_entry
     from mlcube.bundling.reading import Bundle
-    from mlcube.bundling.signatures import admitted, beside
+    from mlcube.bundling.signatures import admitted, beside, real_name
     from mlcube.bundling.verifying import verify
 
     path = reference.path or ""
@@ -166,7 +166,7 @@ def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
         admission = admitted(bundle, entry, policy) or Admission(digest=entry.digest)
         if remark := beside(bundle).remark:
             console.note(remark)
-        return Subject(kind="bundle", name=os.path.realpath(path), digest=entry.digest), admission
+        return Subject(kind="bundle", name=real_name(bundle), digest=entry.digest), admission
 
 
 def _policy(policy: Policy, as_json: bool) -> int:

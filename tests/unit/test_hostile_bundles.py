@@ -18,6 +18,7 @@ from mlcube.bundling.creating import REFERRER, Artifact, Gathered, Piece, create
 from mlcube.bundling.images import IMAGE
 from mlcube.bundling.layout import CUBE
 from mlcube.bundling.reading import Bundle
+from mlcube.bundling.signatures import admitted
 from mlcube.bundling.verifying import verify
 from mlcube.compression import zstd
 from mlcube.errors import Damaged, Untrusted
@@ -249,6 +250,31 @@ def test_an_image_of_packages_has_the_name_of_its_cube_alone(tmp_path: Path) -> 
             [] if expected else [f"the image `{name}` in the bundle is left out: it is not that of its cube"]
         )
         Path(path).unlink()
+
+
+@pytest.mark.parametrize("turned", ["m.cube", "m.cube.001", "m.cube.002"])
+def test_a_link_that_is_turned_while_it_is_followed_lends_no_name(turned: str, tmp_path: Path) -> None:
+    """Else a rule is asked about one file, and another runs."""
+    for folder in ("good", "evil", "shared", "home/.config/mlcube"):
+        (tmp_path / folder).mkdir(parents=True)
+    size = None if turned == "m.cube" else 2048
+    for folder in ("good", "evil"):
+        parts = create_bundle(str(tmp_path / folder / "m.cube"), Gathered(cube=cube_of([])), part_size=size)
+        for part in map(Path, parts):
+            (tmp_path / "shared" / part.name).unlink(missing_ok=True)
+            (tmp_path / "shared" / part.name).symlink_to(part)
+    policy = f"rules: [{{kinds: [bundle], names: ['{tmp_path}/*/m.cube*'], allow: always}}]\n"
+    (tmp_path / "home/.config/mlcube/trust.yaml").write_text(policy)
+    with Bundle(str(tmp_path / "shared/m.cube")) as bundle:
+        admission = admitted(bundle, bundle.entries(CUBE)[0])
+        assert admission is not None
+        (tmp_path / "shared" / turned).unlink()
+        (tmp_path / "shared" / turned).symlink_to(tmp_path / "good" / turned)
+        with pytest.raises(Untrusted, match="leads by now to another file than was opened"):
+            admitted(bundle, bundle.entries(CUBE)[0])
+        (tmp_path / "shared" / turned).unlink()
+        with pytest.raises(Untrusted, match="leads by now to another file"):
+            admitted(bundle, bundle.entries(CUBE)[0])
 
 
 def test_an_unsigned_or_changed_cube_is_not_even_unpacked(signed: Sign, tmp_path: Path) -> None:
