@@ -6,7 +6,7 @@ from mlcube.bundling.layout import BLOBS, BLOCK, END, INDEX, INSTALL, LARGEST_DO
 from mlcube.bundling.parts import Input
 from mlcube.errors import Damaged, escaped
 
-__all__ = ["Member", "members"]
+__all__ = ["Member", "first_member", "members"]
 
 Member = tuple[int, int]
 """Where the content begins, and its size."""
@@ -57,6 +57,13 @@ def members(source: Input) -> dict[str, Member]:
         if needed not in found:
             raise Damaged(f"`{source.path}` is no bundle: it has no `{needed}`", hint=_HOW)
     return found
+
+
+def first_member(source: Input) -> tuple[str, Member]:
+    """The name of the first one, and where it lies; nothing behind it is looked at. Raises Damaged."""
+    _check_begin(source)
+    name, size = _read(source, source.read(0, BLOCK), first=True)
+    return name, (BLOCK, size)
 
 
 _HOW = "`cube bundle create` makes bundles"

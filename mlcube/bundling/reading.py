@@ -14,10 +14,11 @@ from mlcube.bundling.layout import (
     Entry,
     Index,
     Layout,
+    Seal,
     decode,
     sealed,
 )
-from mlcube.bundling.members import members
+from mlcube.bundling.members import first_member, members
 from mlcube.bundling.parts import Input
 from mlcube.errors import CubeError, Damaged, MissingInput
 
@@ -30,19 +31,17 @@ class Bundle:
     """An open bundle. Its seal and its index were verified; a blob is when it is read."""
 
     def __init__(self, path: str, *, whole: bool = False) -> None:
-        """`whole`: what it lacks is read from the earlier bundle that it builds on, if that lies beside it.
+        """`whole`: what it lacks is read from the earlier bundles that it builds on, if they lie beside it.
 
         Raises MissingInput when there is no such file, Damaged when it is no bundle, or not as it was made.
         """
-        self._earlier: Bundle | None = None
+        self._earlier: list[Bundle] = []
+        """Each is built upon by the one before it, the first by this one."""
         self._source = Input(path)
         try:
             self.path = self._source.path
             self.members = members(self._source)
-            layout = self._small(LAYOUT)
-            self.seal = decode(layout, Layout, LAYOUT).seal
-            if layout != oci.canonical(sealed(self.seal)):
-                raise Damaged(f"`{self.path}` was changed: its seal, in `{LAYOUT}`, is broken")
+            self.seal = _seal(self.path, self._small(LAYOUT))
             if self.seal.schema != 1:
                 hint = "a newer `cube` reads it"
                 raise Damaged(f"`{self.path}` is a bundle of format {self.seal.schema}, unknown here", hint=hint)
@@ -56,7 +55,7 @@ class Bundle:
             for entry in self.index.manifests:
                 oci.check_digest(entry.digest)
             if whole and self.seal.since is not None:
-                self._earlier = _beside(self.path, self.seal.since)
+                self._look_beside(self.seal.since)
         except BaseException:
             self.close()
             raise
@@ -91,13 +90,11 @@ class Bundle:
 
     def has(self, digest: str) -> bool:
         """Whether a blob lies in it."""
-        return _member(digest) in self.members or (self._earlier is not None and self._earlier.has(digest))
+        return _member(digest) in self.members or self._holder(digest) is not None
 
     def size_of(self, digest: str) -> int:
         """The size of a blob, in bytes."""
-        if self._earlier is not None and _member(digest) not in self.members:
-            return self._earlier.size_of(digest)
-        return self._place(digest)[1]
+        return (self._holder(digest) or self)._place(digest)[1]
 
     def chunks(self, digest: str) -> Iterator[memoryview]:
         """The content of a blob, piece by piece; raises Damaged after the last one when it was not what it should be.
@@ -106,8 +103,8 @@ class Bundle:
         """
         import hashlib
 
-        if self._earlier is not None and _member(digest) not in self.members:
-            yield from self._earlier.chunks(digest)
+        if holder := self._holder(digest):
+            yield from holder.chunks(digest)
             return
         place, rest = self._place(digest)
         found = hashlib.sha256()
@@ -158,14 +155,31 @@ class Bundle:
     def close(self) -> None:
         """Let go of the file."""
         self._source.close()
-        if self._earlier is not None:
-            self._earlier.close()
+        while self._earlier:
+            self._earlier.pop().close()
 
     def __enter__(self) -> "Bundle":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _holder(self, digest: str) -> "Bundle | None":
+        """Which of the earlier ones has a blob that this one lacks."""
+        if not self._earlier or _member(digest) in self.members:
+            return None
+        return next((each for each in self._earlier if _member(digest) in each.members), None)
+
+    def _look_beside(self, since: str) -> None:
+        """Open what this one builds on, what that one builds on, and so on, as far as they lie in its folder.
+
+        None is opened twice: what a seal says of another bundle may be forged, so that two name each other.
+        """
+        wanted: str | None = since
+        candidates = _candidates(self.path)
+        while wanted is not None and (found := _taken(candidates, wanted)):
+            self._earlier.append(found)
+            wanted = found.seal.since
 
     def _small(self, name: str) -> bytes:
         return self._source.read(*self.members[name])
@@ -189,19 +203,38 @@ def walk(bundle: Bundle) -> Iterator[tuple[Entry, oci.Manifest]]:
         yield entry, bundle.manifest(entry.digest)
 
 
-def _beside(path: str, digest: str) -> Bundle | None:
-    """The bundle with this index in the same folder."""
-    folder = os.path.dirname(path)
-    for name in sorted(os.listdir(folder or ".")):
-        if not name.endswith((".cube", ".001")) or name == os.path.basename(path):
-            continue
-        try:
-            found = Bundle(os.path.join(folder, name), whole=True)
-        except CubeError:
-            continue  # another one, which nobody has asked for
-        if found.digest == digest:
-            return found
-        found.close()
+def _seal(path: str, layout: bytes) -> Seal:
+    """The seal that a bundle's layout holds, unbroken."""
+    seal = decode(layout, Layout, LAYOUT).seal
+    if layout != oci.canonical(sealed(seal)):
+        raise Damaged(f"`{path}` was changed: its seal, in `{LAYOUT}`, is broken")
+    return seal
+
+
+def _candidates(path: str) -> dict[str, Seal]:
+    """The seals of the other bundles in the folder, by path: those first that build on none, so have all they need."""
+    folder, own = os.path.split(path)
+    found: dict[str, Seal] = {}
+    with suppress(OSError):  # in a folder that cannot be listed nothing is found
+        for name in sorted(os.listdir(folder or ".")):
+            if name.endswith((".cube", ".001")) and name != own:
+                other = os.path.join(folder, name)
+                with suppress(CubeError), Input(other) as source:  # no bundle: nobody has asked for it
+                    member, place = first_member(source)
+                    if member == LAYOUT:
+                        found[other] = _seal(other, source.read(*place))
+    return dict(sorted(found.items(), key=lambda each: each[1].since is not None))
+
+
+def _taken(candidates: dict[str, Seal], digest: str) -> Bundle | None:
+    """The bundle with this index, which is no candidate any more."""
+    for path in [path for path, seal in candidates.items() if seal.index == digest]:
+        del candidates[path]
+        with suppress(CubeError):  # damaged behind its seal
+            found = Bundle(path)
+            if found.digest == digest:
+                return found
+            found.close()  # another one took its place
     return None
 
 

@@ -19,7 +19,7 @@ from mlcube.bundling.creating import Files, Gathered, Piece, create_bundle
 from mlcube.bundling.joining import join
 from mlcube.bundling.layout import INDEX, LAYOUT, ROLE, Entry, Index, Seal, decode, header, padding, sealed
 from mlcube.bundling.parts import Output
-from mlcube.bundling.reading import Bundle
+from mlcube.bundling.reading import Bundle, walk
 from mlcube.bundling.verifying import verify
 from mlcube.bundling.writing import Writer
 from mlcube.errors import Busy, CubeError, Damaged, MissingInput, UsageError
@@ -379,6 +379,41 @@ def test_what_is_missing_is_said_when_it_is_read(pair: tuple[Path, Path]) -> Non
     (missing,) = verify(str(pair[1])).missing
     with Bundle(str(pair[1])) as bundle, pytest.raises(MissingInput, match="lies in the earlier bundle"):
         bundle.blob(missing)
+
+
+def test_several_that_build_on_each_other_lie_in_one_folder(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    old, new = pair
+    weights = next(content for content in members(old).values() if len(content) == 50_000)
+    again = {"mlcube.yaml": YAML + b"# again\n", "weights.bin": weights}
+    other = make(tmp_path / "another.cube", again, since=str(old))
+    newest = make(tmp_path / "newest.cube", again, since=str(other))
+    unchanged = [make(tmp_path / f"{name}.cube", again, since=str(newest)) for name in ("a", "z")]
+    assert len({members(each)[INDEX] for each in (newest, *unchanged)}) == 1, "unchanged, it has the same index"
+    for path in (old, new, other, newest, *unchanged):
+        with Bundle(str(path), whole=True) as bundle:
+            for _, manifest in walk(bundle):
+                assert all(sum(map(len, bundle.chunks(layer.digest))) == layer.size for layer in manifest.layers)
+
+
+def test_one_that_builds_on_a_later_one_finds_what_the_first_has(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    newer = {"mlcube.yaml": YAML + b"# newer\n", "more": bytes(range(256))}
+    path = make(tmp_path / "newer.cube", newer, since=str(pair[1]))
+    (missing,) = verify(str(pair[1])).missing
+    with Bundle(str(path), whole=True) as bundle:
+        assert bundle.has(missing)
+        assert bundle.size_of(missing) == len(bundle.blob(missing)) == 50_000
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a", "b", "c")])
+def test_forged_bundles_that_name_each_other_are_one_sentence(names: tuple[str, ...], tmp_path: Path) -> None:
+    entry = Entry(media_type=oci.MANIFEST, digest=oci.digest_of(b"nowhere"), size=7, annotations={ROLE: "cube"})
+    indexes = {name: oci.canonical(Index(manifests=(entry,), annotations={"name": name})) for name in names}
+    for name, following in zip(names, (*names[1:], names[0]), strict=True):
+        seal = Seal(index=oci.digest_of(indexes[name]), since=oci.digest_of(indexes[following]))
+        contents = {LAYOUT: oci.canonical(sealed(seal)), INDEX: indexes[name]}
+        (tmp_path / f"{name}.cube").write_bytes(tar_of(contents))
+    with Bundle(str(tmp_path / "a.cube"), whole=True) as bundle, pytest.raises(MissingInput, match="is not in"):
+        list(walk(bundle))
 
 
 # Nothing half made.
