@@ -10,8 +10,8 @@ import msgspec
 from mlcube import directories
 from mlcube.artifact import CubeConfig
 from mlcube.bundling import artifacts, images
-from mlcube.bundling.layout import CUBE, Entry
-from mlcube.bundling.reading import Bundle
+from mlcube.bundling.layout import Entry
+from mlcube.bundling.reading import Bundle, cube_entry
 from mlcube.bundling.signatures import admitted
 from mlcube.errors import Damaged, MissingInput, Untrusted
 from mlcube.settings import Settings
@@ -19,7 +19,7 @@ from mlcube.store import Kept, Store
 from mlcube.store.beside import PREFIX, note_use
 from mlcube.store.kept import read_manifest
 
-__all__ = ["VERSIONS", "Opened", "Provided", "cube_entry", "opened", "provide", "runners_of"]
+__all__ = ["VERSIONS", "Opened", "Provided", "opened", "provide", "runners_of"]
 
 VERSIONS = "io.mlcube.bundle.python"
 """The annotation of wheels: for which Pythons they are, as `3.11 3.12`."""
@@ -54,14 +54,6 @@ class Provided(msgspec.Struct, frozen=True, kw_only=True):
     """The image of a `python:` cube, by the name under which it was loaded."""
     digest: str = ""
     """By which the files that the bundle gave are listed and pinned."""
-
-
-def cube_entry(bundle: Bundle) -> Entry:
-    """The cube in the index."""
-    found = bundle.entries(CUBE)
-    if len(found) != 1:
-        raise Damaged(f"`{bundle.path}` holds {len(found) or 'no'} cubes, and a bundle holds one")
-    return found[0]
 
 
 def opened(

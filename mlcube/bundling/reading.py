@@ -7,6 +7,7 @@ from contextlib import suppress
 from mlcube import files, oci
 from mlcube.bundling.layout import (
     BLOBS,
+    CUBE,
     INDEX,
     INSTALL,
     LARGEST_DOCUMENT,
@@ -22,7 +23,7 @@ from mlcube.bundling.members import first_member, members
 from mlcube.bundling.parts import Input
 from mlcube.errors import CubeError, Damaged, MissingInput
 
-__all__ = ["Bundle", "walk"]
+__all__ = ["Bundle", "cube_entry", "walk"]
 
 _CHUNK = 1 << 20
 
@@ -193,6 +194,14 @@ class Bundle:
                 raise MissingInput(f"{message}: it lies in the earlier bundle that this one builds on", hint=hint)
             raise Damaged(message, hint=self._source.hint())
         return found
+
+
+def cube_entry(bundle: Bundle) -> Entry:
+    """The cube in the index."""
+    found = bundle.entries(CUBE)
+    if len(found) != 1:
+        raise Damaged(f"`{bundle.path}` holds {len(found) or 'no'} cubes, and a bundle holds one")
+    return found[0]
 
 
 def walk(bundle: Bundle) -> Iterator[tuple[Entry, oci.Manifest]]:

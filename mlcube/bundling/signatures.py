@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from mlcube import files, trust
-from mlcube.bundling.layout import CUBE, Entry
-from mlcube.bundling.reading import Bundle
+from mlcube.bundling.layout import Entry
+from mlcube.bundling.reading import Bundle, cube_entry
 from mlcube.errors import Untrusted
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def signatures_in(bundle: Bundle) -> "tuple[Signature, ...]":
     """The signatures of the bundle's cube."""
     from mlcube.trust.signing import read, tag_of
 
-    (cube,) = bundle.entries(CUBE)
-    tag = tag_of(cube.digest)
+    tag = tag_of(cube_entry(bundle).digest)
     found: list[Signature] = []
     for entry in bundle.index.manifests:
         if entry.name == tag and bundle.has(entry.digest):

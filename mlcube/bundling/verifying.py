@@ -5,8 +5,8 @@ from collections.abc import Callable
 import msgspec
 
 from mlcube import oci
-from mlcube.bundling.layout import CUBE, Entry
-from mlcube.bundling.reading import Bundle, walk
+from mlcube.bundling.layout import Entry
+from mlcube.bundling.reading import Bundle, cube_entry, walk
 from mlcube.errors import Damaged
 
 __all__ = ["Verified", "verify"]
@@ -51,8 +51,7 @@ def verify(
 
 def _references(bundle: Bundle) -> tuple[str, ...]:
     """Everything that is referred to is there, and the other way round. Gives what an earlier bundle has."""
-    if not bundle.entries(CUBE):
-        raise Damaged(f"`{bundle.path}` holds no cube")
+    cube_entry(bundle)  # raises for none, and for several
     if bundle.seal.since is not None:
         return _references_of_part(bundle)
     reached: set[str] = set()

@@ -154,8 +154,7 @@ def _registered(reference: Reference, policy: Policy) -> tuple[Subject, Admissio
 
 
 def _bundled(reference: Reference, policy: Policy) -> tuple[Subject, Admission]:
-    from mlcube.bundling.opening import cube_entry
-    from mlcube.bundling.reading import Bundle
+    from mlcube.bundling.reading import Bundle, cube_entry
     from mlcube.bundling.signatures import admitted, beside, real_name
     from mlcube.bundling.verifying import verify
 

@@ -18,7 +18,7 @@ from mlcube.bundling.creating import REFERRER, Artifact, Gathered, Piece, create
 from mlcube.bundling.images import IMAGE
 from mlcube.bundling.layout import CUBE
 from mlcube.bundling.reading import Bundle
-from mlcube.bundling.signatures import admitted
+from mlcube.bundling.signatures import admitted, signatures_in
 from mlcube.bundling.verifying import verify
 from mlcube.compression import zstd
 from mlcube.errors import Damaged, Untrusted
@@ -117,6 +117,20 @@ def test_a_file_that_unpacks_to_what_nobody_would_pack_so_small_is_refused(tmp_p
     with pytest.raises(Damaged, match="`bomb` of the archive unpacks to so much"):
         opened(str(path))
     assert not [name for _, _, names in os.walk(tmp_path / "home") for name in names if name == "bomb"]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_bundle_holds_one_cube_whoever_asks(count: int, tmp_path: Path) -> None:
+    path = str(tmp_path / "bad.cube")
+    cubes = [msgspec.structs.replace(cube_of([file(str(number))]), name=f"tiny:{number}") for number in range(count)]
+    first, *others = cubes or [msgspec.structs.replace(cube_of([]), role=REFERRER)]
+    create_bundle(path, Gathered(cube=first, referrers=tuple(others)))
+    told = f"holds {count or 'no'} cubes, and a bundle holds one"
+    for ask in (verify, opened):
+        with pytest.raises(Damaged, match=told):
+            ask(path)
+    with Bundle(path) as bundle, pytest.raises(Damaged, match=told):
+        signatures_in(bundle)
 
 
 def test_a_cube_whose_file_is_another_is_refused(tmp_path: Path) -> None:
