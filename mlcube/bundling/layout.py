@@ -26,6 +26,7 @@ __all__ = [
     "Layout",
     "Platform",
     "Seal",
+    "brief",
     "decode",
     "header",
     "padding",
@@ -39,6 +40,7 @@ LAYOUT, INDEX, INSTALL = "oci-layout", "index.json", "install.py"
 BLOBS = "blobs/sha256/"
 LARGEST_DOCUMENT = 4 << 20
 """In bytes: an index or a manifest that is larger is none."""
+_SHOWN = 60
 
 ROLE = "io.mlcube.bundle.role"
 """The annotation that says what an entry of the index is in the bundle: one of the following."""
@@ -109,6 +111,11 @@ def decode(content: bytes, kind: type[_Document], name: str) -> _Document:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
         raise Damaged(f"`{name}` does not say what it must: {str(error)[:200]}") from None
+
+
+def brief(text: str) -> str:
+    """A text of somebody else's, as long as it may be in a message."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def header(name: str, size: int) -> bytes:

@@ -1,6 +1,7 @@
 """A bundle as a cube that runs: its files in the store, its image, SIF file or wheels where a platform finds them."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +11,7 @@ import msgspec
 from mlcube import directories
 from mlcube.artifact import CubeConfig
 from mlcube.bundling import artifacts, images
-from mlcube.bundling.layout import Entry
+from mlcube.bundling.layout import Entry, brief
 from mlcube.bundling.reading import Bundle, cube_entry
 from mlcube.bundling.signatures import admitted
 from mlcube.errors import Damaged, MissingInput, Untrusted
@@ -23,6 +24,7 @@ __all__ = ["VERSIONS", "Opened", "Provided", "opened", "provide", "runners_of"]
 
 VERSIONS = "io.mlcube.bundle.python"
 """The annotation of wheels: for which Pythons they are, as `3.11 3.12`."""
+_VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){1,2}")
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +196,8 @@ class _Providing:
             return Provided()
         if self.bundle.manifest(found[0].digest).layers:
             self._covered(found[0], "wheels")
+        versions = tuple(found[0].annotations.get(VERSIONS, "").split())
+        self._check_versions(versions)
         folder = os.path.join(self.folder, "wheels")
         if not self.rehearsal:
             self._extract(found[0], folder)
@@ -201,9 +205,14 @@ class _Providing:
         environment = {f"{tool}_{name}": value for tool in ("PIP", "UV") for name, value in (
             ("NO_INDEX", "1"), ("FIND_LINKS", address),
         )}  # fmt: skip
-        versions = tuple(found[0].annotations.get(VERSIONS, "").split())
         overrides = (f"python.version={_range(versions)}",) if versions else ()
         return Provided(overrides=overrides, environment=environment, wheels=True)
+
+    def _check_versions(self, versions: Sequence[str]) -> None:
+        for version in versions:
+            if not _VERSION.fullmatch(version):
+                message = f"`{self.bundle.path}` is damaged: it holds wheels for `{brief(version)}`, which is no Python"
+                raise Damaged(message)
 
     def _sif(self, entry: Entry) -> Provided:
         self._covered(entry, "SIF file")

@@ -14,9 +14,10 @@ from mlcube import oci
 from mlcube.artifact import ARTIFACT, CONFIG, FILE, FILE_ZSTD, MODE, PACK, PACKED, TITLE, CubeConfig, PublishedImage
 from mlcube.binding import generated_image
 from mlcube.bundling import artifacts, opened, provide
-from mlcube.bundling.creating import REFERRER, Artifact, Gathered, Piece, create_bundle
+from mlcube.bundling.creating import REFERRER, Artifact, Files, Gathered, Piece, create_bundle
 from mlcube.bundling.images import IMAGE
 from mlcube.bundling.layout import CUBE
+from mlcube.bundling.opening import VERSIONS
 from mlcube.bundling.reading import Bundle
 from mlcube.bundling.signatures import admitted, signatures_in
 from mlcube.bundling.verifying import verify
@@ -151,6 +152,23 @@ def test_a_wheel_has_a_plain_name(title: str, tmp_path: Path) -> None:
     create_bundle(str(tmp_path / "bad.cube"), Gathered(cube=cube_of([]), referrers=(wheels,)))
     with Bundle(str(tmp_path / "bad.cube")) as bundle, pytest.raises(Damaged, match="which is no plain name"):
         artifacts.extract(bundle, bundle.entries(artifacts.WHEELS)[0], str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "version", ["3", "x", "3.x", ". .", "3.-1", "3." + "9" * 5000, "3.\u0661", "3.11 3", "\x1b[31m"]
+)
+def test_wheels_are_for_pythons_that_there_can_be(version: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "bad.cube")
+    (tmp_path / "x.whl").write_bytes(b"x")
+    told = {VERSIONS: version}
+    wheels = Files(role=artifacts.WHEELS, name="wheels", paths=(str(tmp_path / "x.whl"),), annotations=told)
+    create_bundle(path, Gathered(cube=cube_of([]), files=(wheels,)))
+    found = opened(path)
+    with pytest.raises(Damaged, match="which is no Python") as caught:
+        provide(path, "local", read_settings(), found.config)
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / "home" / ".cache" / "mlcube" / "bundles").exists()
 
 
 def test_what_a_bundle_gave_before_is_verified_before_it_is_used(tmp_path: Path) -> None:
