@@ -127,7 +127,10 @@ class Bundle:
 
     def extract(self, digest: str, path: str, check: Callable[[], None] = lambda: None) -> None:
         """Write a blob to a file, which has that name only once it is whole and verified."""
-        passing = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.part"
+        folder, name = os.path.split(path)
+        # Of a name that is as long as names can be only a part; a digest, by which a store knows it, is whole.
+        begin = os.fsdecode(os.fsencode(name)[:64])
+        passing = os.path.join(folder, f"{begin}.{os.getpid()}.{os.urandom(4).hex()}.part")
         try:
             with open(passing, "xb", buffering=0) as file:
                 for chunk in self.chunks(digest):
@@ -137,7 +140,7 @@ class Bundle:
         except OSError as error:
             raise CubeError(f"`{path}` cannot be written: {(error.strerror or '').lower()}") from error
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it is not there, or the folder cannot be written: that was told
                 os.unlink(passing)
 
     def manifest(self, digest: str) -> oci.Manifest:

@@ -22,7 +22,7 @@ from mlcube.bundling.reading import Bundle
 from mlcube.bundling.signatures import admitted, signatures_in
 from mlcube.bundling.verifying import verify
 from mlcube.compression import zstd
-from mlcube.errors import Damaged, Untrusted
+from mlcube.errors import CubeError, Damaged, Untrusted
 from mlcube.reading import read_cube
 from mlcube.settings import read_settings
 from mlcube.trust.key_files import create, read_private
@@ -152,6 +152,33 @@ def test_a_wheel_has_a_plain_name(title: str, tmp_path: Path) -> None:
     create_bundle(str(tmp_path / "bad.cube"), Gathered(cube=cube_of([]), referrers=(wheels,)))
     with Bundle(str(tmp_path / "bad.cube")) as bundle, pytest.raises(Damaged, match="which is no plain name"):
         artifacts.extract(bundle, bundle.entries(artifacts.WHEELS)[0], str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("letters", "fits"), [("x" * 251, True), ("x" * 252, False), ("é" * 126, False)])
+def test_a_wheel_has_a_name_that_a_file_can_have(letters: str, fits: bool, tmp_path: Path) -> None:
+    kind, media_type = artifacts.KINDS[artifacts.WHEELS]
+    layers = [(media_type, b"x", {TITLE: f"{letters}.whl"})]
+    wheels = artifact_of(layers, b"{}", oci.EMPTY, name="wheels", role=artifacts.WHEELS, artifact_type=kind)
+    create_bundle(str(tmp_path / "bad.cube"), Gathered(cube=cube_of([]), referrers=(wheels,)))
+    with Bundle(str(tmp_path / "bad.cube")) as bundle:
+        (entry,) = bundle.entries(artifacts.WHEELS)
+        if fits:
+            artifacts.extract(bundle, entry, str(tmp_path / "out"))
+            assert os.listdir(tmp_path / "out") == [f"{letters}.whl"]
+        else:
+            with pytest.raises(Damaged, match=rf"`{letters[:50]}.*\.\.\.`, which is too long a name for a file"):
+                artifacts.extract(bundle, entry, str(tmp_path / "out"))
+            assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_have_a_name_so_long_is_told(tmp_path: Path) -> None:
+    create_bundle(str(tmp_path / "m.cube"), Gathered(cube=cube_of([])))
+    place = str(tmp_path / ("x" * 300))
+    with Bundle(str(tmp_path / "m.cube")) as bundle, pytest.raises(CubeError, match="file name too long"):
+        bundle.extract(bundle.digests[0], place)
+    with Bundle(str(tmp_path / "m.cube")) as bundle, pytest.raises(CubeError, match="no such file"):
+        bundle.extract(bundle.digests[0], str(tmp_path / "none" / "x"))
+    assert sorted(os.listdir(tmp_path)) == ["home", "m.cube"]
 
 
 @pytest.mark.parametrize(
