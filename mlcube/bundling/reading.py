@@ -16,6 +16,7 @@ from mlcube.bundling.layout import (
     Index,
     Layout,
     Seal,
+    brief,
     decode,
     sealed,
 )
@@ -54,7 +55,7 @@ class Bundle:
             content = self._small(INDEX)
             self.index = decode(content, Index, INDEX)
             for entry in self.index.manifests:
-                oci.check_digest(entry.digest)
+                self._check(entry, INDEX)
             if whole and self.seal.since is not None:
                 self._look_beside(self.seal.since)
         except BaseException:
@@ -147,7 +148,7 @@ class Bundle:
         """A manifest, whose references all have a digest and a size that can be."""
         found = decode(self.blob(digest), oci.Manifest, digest)
         for each in (found.config, *found.layers):
-            oci.check_digest(each.digest)
+            self._check(each, digest)
             if self.has(each.digest) and self.size_of(each.digest) != each.size:
                 raise Damaged(f"`{self.path}` is damaged: `{each.digest}` has not the size that `{digest}` says")
         return found
@@ -167,6 +168,14 @@ class Bundle:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check(self, described: oci.Descriptor, name: str) -> None:
+        """Raise Damaged for what no content can be, where `name` in the bundle says it."""
+        begin = f"`{self.path}` is damaged: `{name}` names"
+        if not oci.is_digest(described.digest):
+            raise Damaged(f"{begin} `{brief(described.digest)}`, which is no digest")
+        if described.size < 0:
+            raise Damaged(f"{begin} `{described.digest}` with a size below zero")
 
     def _holder(self, digest: str) -> "Bundle | None":
         """Which of the earlier ones has a blob that this one lacks."""
@@ -220,6 +229,8 @@ def _seal(path: str, layout: bytes) -> Seal:
     seal = decode(layout, Layout, LAYOUT).seal
     if layout != oci.canonical(sealed(seal)):
         raise Damaged(f"`{path}` was changed: its seal, in `{LAYOUT}`, is broken")
+    if seal.since is not None and not oci.is_digest(seal.since):
+        raise Damaged(f"`{path}` is damaged: it builds on `{brief(seal.since)}`, which is no bundle's digest")
     return seal
 
 

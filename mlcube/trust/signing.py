@@ -35,6 +35,7 @@ _TYPE = "cosign container image signature"
 _PAYLOAD_BYTES = 64 << 10
 _MOST = 64
 """Signatures of one manifest that are looked at: nobody needs more, and somebody might put a million."""
+_SHOWN = 80
 _SPACE = re.compile(r"\s+")
 
 
@@ -138,12 +139,18 @@ def manifest_of(signatures: Sequence[Signature], former: bytes | None = None) ->
 
 
 def read(manifest: bytes | Manifest, blob: Callable[[Descriptor], bytes]) -> tuple[Signature, ...]:
-    """The signatures that a manifest holds; what is none is left out. Raises Damaged when it is no such manifest."""
+    """The signatures that a manifest holds; what is none is left out.
+
+    Raises Damaged when it is no such manifest, or says of one what no content can be.
+    """
     found = []
     for layer in (_decoded(manifest) if isinstance(manifest, bytes) else manifest).layers:
         text = layer.annotations.get(ANNOTATION)
         if layer.media_type != PAYLOAD or not text or layer.size > _PAYLOAD_BYTES:
             continue
+        if not oci.is_digest(layer.digest) or layer.size < 0:
+            what = f"`{layer.digest[:_SHOWN]}` of {layer.size} bytes"
+            raise Damaged(f"a signature is said to be {what}, which no content can be")
         found.append((layer, text))
     contents = {layer.digest: layer for layer, _ in found[-_MOST:]}
     payloads = {digest: blob(layer) for digest, layer in contents.items()}

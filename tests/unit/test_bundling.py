@@ -231,6 +231,8 @@ BAD_DOCUMENTS = {
     b'[{"mediaType":"x","digest":"x","size":1e99}]}',
     "a digest that is a path": b'{"schemaVersion":2,"mediaType":"x","manifests":'
     b'[{"mediaType":"x","digest":"sha256:../../../../etc/passwd","size":1}]}',
+    "a digest without an end": b'{"manifests":[{"mediaType":"x","digest":"' + b"a" * 50_000 + b'","size":1}]}',
+    "a size below zero": b'{"manifests":[{"mediaType":"x","digest":"sha256:' + b"0" * 64 + b'","size":-5}]}',
 }
 
 
@@ -240,7 +242,7 @@ def test_an_index_of_bad_intent_is_one_sentence(name: str, tmp_path: Path) -> No
     layout = oci.canonical(sealed(Seal(index=oci.digest_of(index))))
     path = tmp_path / "bad.cube"
     path.write_bytes(tar_of({LAYOUT: layout, INDEX: index}))
-    with pytest.raises(CubeError) as caught:
+    with pytest.raises(Damaged) as caught:
         verify(str(path))
     assert "\n" not in caught.value.args[0]
     assert len(caught.value.args[0]) < 600
@@ -256,7 +258,7 @@ def test_a_manifest_of_bad_intent_is_one_sentence(name: str, tmp_path: Path) -> 
     layout = oci.canonical(sealed(Seal(index=oci.digest_of(index))))
     path = tmp_path / "bad.cube"
     path.write_bytes(tar_of({LAYOUT: layout, INDEX: index, f"blobs/sha256/{entry.digest[7:]}": manifest}))
-    with pytest.raises(CubeError) as caught:
+    with pytest.raises(Damaged) as caught:
         verify(str(path))
     assert "\n" not in caught.value.args[0]
 
@@ -268,6 +270,34 @@ def test_a_seal_of_bad_intent_is_one_sentence(content: bytes, tmp_path: Path) ->
     with pytest.raises(Damaged) as caught:
         verify(str(path))
     assert "\n" not in caught.value.args[0]
+
+
+@pytest.mark.parametrize("since", ["", "not a digest \x1b[31m", "x" * 9000, "sha256:" + "0" * 63])
+def test_a_seal_that_builds_on_what_is_no_bundle_is_one_sentence(since: str, tmp_path: Path) -> None:
+    found = members(make(tmp_path / "m.cube"))
+    seal = sealed(Seal(index=oci.digest_of(found[INDEX]), since=since))
+    path = tmp_path / "bad.cube"
+    path.write_bytes(tar_of({**found, LAYOUT: oci.canonical(seal)}))
+    with pytest.raises(Damaged, match="which is no bundle's digest") as caught:
+        verify(str(path))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("change", [{"digest": "sha256:../../etc/passwd"}, {"digest": "y" * 9000}, {"size": -5}])
+def test_a_layer_that_can_be_no_content_is_damaged(change: dict[str, object], tmp_path: Path) -> None:
+    good = oci.Descriptor(media_type="x", digest=oci.digest_of(b"elsewhere"), size=9)
+    layer = msgspec.structs.replace(good, **change)
+    manifest = oci.canonical(oci.Manifest(schema_version=2, media_type=oci.MANIFEST, config=good, layers=(layer,)))
+    digest = oci.digest_of(manifest)
+    entry = Entry(media_type=oci.MANIFEST, digest=digest, size=len(manifest), annotations={ROLE: "cube"})
+    index = oci.canonical(Index(manifests=(entry,)))
+    layout = oci.canonical(sealed(Seal(index=oci.digest_of(index), since=oci.digest_of(b"earlier"))))
+    path = tmp_path / "bad.cube"
+    path.write_bytes(tar_of({LAYOUT: layout, INDEX: index, f"blobs/sha256/{digest[7:]}": manifest}))
+    with pytest.raises(Damaged, match=r"is damaged: `sha256:.*` names") as caught:
+        verify(str(path))
+    assert len(str(caught.value)) < 400
 
 
 def test_a_blob_that_nothing_refers_to_is_told(tmp_path: Path) -> None:

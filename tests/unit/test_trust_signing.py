@@ -132,6 +132,18 @@ def test_a_manifest_that_is_none_is_damaged(content: bytes) -> None:
         read(content, lambda _: b"")
 
 
+@pytest.mark.parametrize(
+    "change", [{"digest": "sha256:../../x"}, {"digest": "x" * 9000}, {"digest": ""}, {"size": -5}, {"size": -(1 << 62)}]
+)
+def test_a_signature_that_can_be_no_content_is_damaged(change: dict[str, Any], key: PrivateKey) -> None:
+    """And nobody is asked for it."""
+    document = json.loads(manifest_of((sign(key, REPOSITORY, DIGEST),))[0])
+    document["layers"][0].update(change)
+    with pytest.raises(Damaged, match="a signature is said to be") as caught:
+        read(json.dumps(document).encode(), lambda layer: pytest.fail(f"asked for {layer}"))
+    assert len(str(caught.value)) < 200
+
+
 def test_a_manifest_that_was_read_already_is_as_good(key: PrivateKey) -> None:
     signature = sign(key, REPOSITORY, DIGEST)
     import msgspec
