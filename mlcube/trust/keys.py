@@ -1,10 +1,14 @@
 """Keys for signatures: ECDSA over P-256."""
 
+import re
 from typing import Any
 
 from mlcube.errors import CubeError
 
 __all__ = ["PrivateKey", "PublicKey", "available", "kind", "read_public", "require"]
+
+_ALONE = re.compile(r"[ \t\r\n]*-----BEGIN [A-Z ]+-----[^-]*-----END [A-Z ]+-----[ \t\r\n]*")
+"""A key in PEM text, with nothing before and behind it."""
 
 
 class PublicKey:
@@ -99,6 +103,9 @@ def read_public(text: str, name: str) -> PublicKey:
         key = serialization.load_pem_public_key(text.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise CubeError(f"{name} is no public key", hint="-----BEGIN PUBLIC KEY-----") from None
+    if not _ALONE.fullmatch(text):  # the library reads the first key, and nothing else
+        what = "several keys, and one is read" if text.count("-----BEGIN ") > 1 else "something besides the public key"
+        raise CubeError(f"{name} holds {what}", hint="a file of its own for each key, with nothing else in it")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CubeError(f"{name} is {kind(key)}, and only ECDSA keys over P-256 verify cubes", hint="cube key create")
     return PublicKey(key)

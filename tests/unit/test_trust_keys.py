@@ -157,6 +157,19 @@ def test_what_is_no_public_key_is_said_in_one_sentence(text: str, told: str) -> 
         read_public(text, "it")
 
 
+def test_a_public_key_stands_alone(tmp_path: Path) -> None:
+    """What is not read is not silently left out: nobody may take it for trusted."""
+    one, other = (public_text(ec.generate_private_key(ec.SECP256R1())) for _ in range(2))
+    for text in (one, f"\n{one}\n\n", one.rstrip(), one.replace("\n", "\r\n")):
+        assert read_public(text, "it").pem == one
+    for text in (one + other, one.rstrip() + other, f"{one}\n\n{other}", one + one):
+        with pytest.raises(CubeError, match="it holds several keys, and one is read"):
+            read_public(text, "it")
+    for text in (f"{one}\0", f"{one}rubbish", f"# of the lab\n{one}", f"{one}-----END PUBLIC KEY-----\n"):
+        with pytest.raises(CubeError, match="it holds something besides the public key"):
+            read_public(text, "it")
+
+
 def test_a_missing_key_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CubeError, match="there is no key"):
         read_private(str(tmp_path / "none"), unasked)

@@ -141,6 +141,13 @@ def test_keys_are_files_beside_the_policy_or_stand_in_it(tmp_path: Path) -> None
     }
 
 
+def test_a_file_with_two_keys_is_a_mistake_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "both.pub").write_text(LAB.public.pem + CLINIC.public.pem)
+    with pytest.raises(InvalidFile) as caught:
+        policy_of("keys: {lab: lab.pub, both: both.pub}\ndefault: signed\n", tmp_path)
+    assert "trust.yaml:1:28: error: `both.pub` holds several keys, and one is read\n" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
