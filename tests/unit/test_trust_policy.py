@@ -1,6 +1,7 @@
 """The policy: what it admits, and what is said of a file that cannot be followed to the letter."""
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,27 @@ def test_without_a_file_everything_may_run(monkeypatch: pytest.MonkeyPatch, tmp_
     assert in_force()
     with pytest.raises(MissingInput, match="there is no file"):
         admit(Subject(kind="git", name="https://h/r.git"))
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("what", ["folder", "loop", "dangling", "pipe"])
+def test_a_policy_that_is_no_file_is_told_with_what_mends_it(
+    what: str, named: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = home / "trust.yaml"
+    if what == "folder":
+        place.mkdir()
+    elif what == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("trust.yaml" if what == "loop" else "none")
+    if named:
+        monkeypatch.setenv("CUBE_TRUST", str(place))
+    with pytest.raises(MissingInput, match=r"trust.yaml`") as caught:
+        read_policy()
+    assert ("which CUBE_TRUST names" in str(caught.value.args[0])) is named
+    begin = "have it name a file that can be read" if named else "this is where the policy lies: "
+    assert (caught.value.hint or "").startswith(begin)
 
 
 def test_a_file_that_says_nothing_allows_nothing(home: Path) -> None:
