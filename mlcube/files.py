@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from mlcube.errors import CubeError
 
-__all__ = ["end_of", "names", "read", "read_small", "size_of", "unnamed", "write", "write_all"]
+__all__ = ["SMALL_BYTES", "end_of", "names", "read", "read_small", "size_of", "unnamed", "write", "write_all"]
 
 _WRITTEN_BYTES = 32 << 10
 """Files are written in pieces of this size, each by one thread (several that write to one: `mlcube.bundling.parts`).
@@ -14,7 +14,8 @@ For what is written at once Linux takes pages as large as it has; those a virtua
 gets them back slowly: pulling 2 GiB to a disk took 3.8 s in these pieces, 4.6 s in pieces of 128 KiB, and in those of
 2 MiB nearly twice as long.
 """
-_MOST_BYTES = 1 << 20
+SMALL_BYTES = 1 << 20
+"""What a file can have that is meant to be small: of a longer one no more is read."""
 _PIECE_BYTES = 1 << 16
 
 
@@ -71,7 +72,7 @@ def end_of(descriptor: int, size: int) -> bytearray:
 
 def read_small(path: str) -> bytes:
     """The content of a small file: no link is followed, no named pipe waited for. Raises OSError."""
-    return _read(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), _MOST_BYTES)
+    return _read(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), SMALL_BYTES)
 
 
 def read(path: str) -> bytes:

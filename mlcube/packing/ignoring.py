@@ -2,8 +2,10 @@
 
 import os
 import re
+import stat
 from collections.abc import Sequence
 
+from mlcube import files
 from mlcube.errors import InvalidFile, MissingInput, Position, Problem
 
 __all__ = ["DEFAULTS", "IGNORE_FILE", "SECRETS", "Rules", "read_rules"]
@@ -62,15 +64,7 @@ class Rules:
 
 def read_rules(root: str, *, defaults: Sequence[str] = DEFAULTS) -> Rules:
     """The defaults, then what the `.cubeignore` of a folder says. Raises InvalidFile for what it cannot mean."""
-    path = os.path.join(root, IGNORE_FILE)
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        lines = []
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "it is no UTF-8 text"
-        raise MissingInput(f"`{path}` cannot be read: {reason}") from None
+    lines = _lines(os.path.join(root, IGNORE_FILE))
     problems = []
     for number, line in enumerate(lines, 1):
         if "[[:" in line or "[^[:" in line or "[![:" in line:
@@ -80,6 +74,30 @@ def read_rules(root: str, *, defaults: Sequence[str] = DEFAULTS) -> Rules:
     if problems:
         raise InvalidFile(tuple(problems))
     return Rules((*defaults, *lines))
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a `.cubeignore`; none where there is none.
+
+    Raises MissingInput for what is no file of the cube's own: elsewhere a link would lead to something else.
+    """
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise MissingInput(
+                f"`{path}` is no regular file", hint="write the patterns into the file itself: no link is followed"
+            )
+        content = files.read_small(path)
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "it is no UTF-8 text"
+        raise MissingInput(f"`{path}` cannot be read: {reason}") from None
+    if len(content) >= files.SMALL_BYTES:  # what follows could name secrets
+        raise MissingInput(
+            f"`{path}` is longer than any list of patterns", hint="a pattern such as `data/` stands for all below it"
+        )
+    return text.splitlines()
 
 
 def _translated(line: str) -> tuple[bool, str | None]:

@@ -1,5 +1,6 @@
 """The patterns of a `.cubeignore`, with git itself as the witness of what they mean."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mlcube.errors import InvalidFile
+from mlcube.errors import InvalidFile, MissingInput
 from mlcube.packing import Rules, contents, read_rules
 
 PATHS = (
@@ -75,3 +76,29 @@ def test_a_class_by_name_is_refused_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile) as caught:
         read_rules(str(tmp_path))
     assert str(caught.value).startswith(".cubeignore:2:2: error: classes such as")
+
+
+@pytest.mark.parametrize("kind", ["link to a device", "link to a file", "named pipe", "folder", "too long"])
+def test_what_is_no_file_of_patterns_is_refused_by_its_name_and_not_waited_for(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ".cubeignore"
+    (tmp_path / "patterns").write_text("*.log\n")
+    if kind.startswith("link"):
+        path.symlink_to("/dev/zero" if kind.endswith("device") else "patterns")
+    elif kind == "named pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"# no pattern\n" * 100_000)
+    with pytest.raises(MissingInput, match=re.escape(f"`{path}` is ")):
+        read_rules(str(tmp_path))
+
+
+def test_patterns_behind_a_byte_order_mark_and_with_any_line_ends_are_read(tmp_path: Path) -> None:
+    (tmp_path / ".cubeignore").write_bytes(b"\xef\xbb\xbfone\r\ntwo\n")
+    rules = read_rules(str(tmp_path))
+    assert rules("one", False)
+    assert rules("two", False)
+    (tmp_path / ".cubeignore").write_bytes(b"\xff\n")
+    with pytest.raises(MissingInput, match="no UTF-8"):
+        read_rules(str(tmp_path))
