@@ -12,14 +12,13 @@ import msgspec
 from mlcube import directories, files
 from mlcube.errors import CubeError, MissingInput, Unreachable
 from mlcube.offline import offline
+from mlcube.zoo.decoding import INDEX_BYTES
 
 if TYPE_CHECKING:
     import http.client
 
-__all__ = ["INDEX_BYTES", "fetch"]
+__all__ = ["fetch"]
 
-INDEX_BYTES = 64 << 20
-"""A longer index is not read."""
 _PIECE = 1 << 16
 _SECONDS, _SECONDS_IN_ALL = 15.0, 120.0
 _MOST_REDIRECTS = 5

@@ -8,6 +8,7 @@ import msgspec
 
 from mlcube.errors import CubeError, MissingInput, Unreachable, UsageError, closest, did_you_mean
 from mlcube.settings import read_settings
+from mlcube.zoo.decoding import decoded
 from mlcube.zoo.entries import Entry, Index
 from mlcube.zoo.fetching import fetch
 from mlcube.zoo.versions import matching
@@ -15,7 +16,6 @@ from mlcube.zoo.versions import matching
 __all__ = ["Found", "configured", "entries", "find", "look_up", "read_index", "search"]
 
 _REFERENCE = re.compile(r"oci://[A-Za-z0-9.:\[\]_/-]+@sha256:[0-9a-f]{64}")
-T = TypeVar("T")
 
 
 def _nobody(_text: str) -> None:
@@ -60,7 +60,7 @@ def find(name: str, version: str | None = None, *, report: Callable[[str], None]
     """
     known: list[str] = []
     for zoo, place, wanted in _asked(name):
-        index = _decoded(zoo, fetch(zoo, place, report), _Names)
+        index = decoded(f"the zoo `{zoo}`", fetch(zoo, place, report), _Names)
         mine = [each for each in index.cubes if _means(wanted, each.name, each.reference)]
         if not mine:
             known += [each.name for each in index.cubes]
@@ -133,21 +133,7 @@ def configured() -> Mapping[str, str]:
 
 def read_index(zoo: str, place: str, report: Callable[[str], None] = _nobody) -> Index:
     """The index of a zoo."""
-    return _decoded(zoo, fetch(zoo, place, report), Index)
-
-
-def _decoded(zoo: str, content: bytes, kind: type[T]) -> T:
-    from mlcube.zoo.entries import FORMAT
-
-    try:
-        found = msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreachable(f"what the zoo `{zoo}` gives is no index: {str(error)[:200].lower()}") from None
-    if getattr(found, "format", None) != FORMAT:
-        raise Unreachable(f"what the zoo `{zoo}` gives is no index of a zoo")
-    if getattr(found, "schema", None) != 1:
-        raise Unreachable(f"the zoo `{zoo}` has an index of a newer format", hint="a newer `cube` reads it")
-    return found
+    return decoded(f"the zoo `{zoo}`", fetch(zoo, place, report), Index)
 
 
 def _asked(name: str) -> Iterator[tuple[str, str, str]]:
