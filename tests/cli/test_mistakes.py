@@ -182,7 +182,10 @@ OTHERS = [
     (
         "zoo add lab http://127.0.0.1:9/zoo",
         68,
-        "the zoo `lab` (http://127.0.0.1:9/zoo/index.json) does not answer: connection refused",
+        (
+            "the zoo `lab` (http://127.0.0.1:9/zoo/index.json) does not answer:"
+            " the connection to `127.0.0.1:9` failed: connection refused"
+        ),
         "check the address, and whether the zoo is served there",
     ),
     (
