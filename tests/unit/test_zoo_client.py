@@ -14,10 +14,13 @@ import pytest
 from mlcube.errors import InvalidFile, MissingInput, Unreachable, UsageError
 from mlcube.settings import read_settings
 from mlcube.zoo import find
-from mlcube.zoo.building import encoded
+from mlcube.zoo.building import build, encoded
+from mlcube.zoo.decoding import INDEX_BYTES
 from mlcube.zoo.entries import Entry, Index
 from mlcube.zoo.finding import look_up, search
+from mlcube.zoo.sources import gather
 
+ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "0" * 64
 
 
@@ -183,6 +186,36 @@ def test_hostile_indexes_end_in_one_sentence(tmp_path: Path, private_home: Path,
             ask()
         assert str(error.value).splitlines()[0].startswith(("error: what the zoo `mine`", "error: the zoo `mine`"))
         assert len(error.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("cubes", "told"),
+    [
+        (b'{"name":"a","tasks":[{"name":"t","needs":{"x":[' + b",".join([b"{}"] * 1_200_000) + b"]}}]}", "more values"),
+        (b'{"name":"a","tags":[' + b",".join([b'"b"'] * 4_500_000) + b"]}", "more values"),
+        (b'{"name":"a","tags":[' + b",".join([b'"b"'] * 100_001) + b"]}", "more of one cube than is read"),
+        (b",".join([b'{"name":"a"}'] * 200_001), "more cubes than are read"),
+    ],
+    ids=["structures", "values", "one cube", "cubes"],
+)
+def test_an_index_of_small_values_that_would_fill_the_memory_is_refused(
+    cubes: bytes, told: str, tmp_path: Path, private_home: Path
+) -> None:
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo/index.json").write_bytes(b'{"format":"mlcube-zoo","schema":1,"cubes":[' + cubes + b"]}")
+    settle(private_home, mine=str(tmp_path / "zoo"))
+    for ask in (find, look_up):
+        with pytest.raises(Unreachable, match=told):
+            ask("a")
+
+
+def test_an_ordinary_index_of_the_greatest_length_is_read(tmp_path: Path, private_home: Path) -> None:
+    built = build(gather([str(ROOT / "examples")]), str(tmp_path / "site")).cubes
+    size = len(encoded(Index(cubes=built)))
+    count = len(built) * (INDEX_BYTES // size - 1)
+    cubes = (msgspec.structs.replace(built[each % len(built)], name=f"cube-{each}") for each in range(count))
+    settle(private_home, mine=str(zoo(tmp_path / "zoo", *cubes)))
+    assert look_up("cube-7")[1].name == "cube-7"
 
 
 def test_an_index_is_fetched_once_and_asked_whether_it_changed(
