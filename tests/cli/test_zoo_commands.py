@@ -146,3 +146,10 @@ def test_the_line_that_runs_a_cube_is_quoted_and_holds_nothing_that_steers_a_ter
     (tmp_path / "zoo/index.json").write_text(json.dumps(index))
     cube("zoo", "add", "mine", str(tmp_path / "zoo"))
     assert cube("zoo", "show", "digits").stderr.splitlines() == ([told] if told else [])
+
+
+def test_a_port_that_there_cannot_be_is_a_mistake_in_the_list(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# mine\noci://127.0.0.1:99999/a\n")
+    done = cube("zoo", "build", str(tmp_path / "list.txt"), "-o", str(tmp_path / "site"), status=2)
+    assert "list.txt:2:1: error: `127.0.0.1:99999/a` names a port that there cannot be: 99999" in done.stderr
+    assert not (tmp_path / "site").exists()
