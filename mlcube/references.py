@@ -196,8 +196,8 @@ def _archive(text: str) -> Reference:
     url, _, fragment = text.partition("#")
     try:
         parts = urlsplit(url)
-        host, user = parts.hostname, parts.username
-    except ValueError:
+        host, user, _port = parts.hostname, parts.username, parts.port
+    except ValueError:  # also of a port that there cannot be
         raise _as("archive", text, "it is no address") from None
     if user is not None:
         raise _as("archive", text.replace(parts.netloc, f"...@{host}"), "it holds a login")

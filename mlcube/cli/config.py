@@ -147,9 +147,7 @@ def _print(value: Any, as_json: bool) -> None:
     elif isinstance(value, dict):
         console.result(as_yaml(value).rstrip("\n"))
     else:
-        import msgspec
-
-        console.result(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+        console.result(value if isinstance(value, str) else console.as_json(value, indent=-1).decode())
 
 
 def _at(data: Data, key: str) -> Any:

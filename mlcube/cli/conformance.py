@@ -67,10 +67,7 @@ def command(
         console.note(f"\n{name}\n{report}")
     found = [each for each in verdicts(platform, noting.observations) if each.verdict != "not asked"]
     if as_json:
-        import msgspec
-
-        document = {"platform": platform, "promises": found}
-        text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+        text = console.as_json({"platform": platform, "promises": found}).decode()
     else:
         width = max((len(each.sentence) for each in found), default=0)
         text = "\n".join(

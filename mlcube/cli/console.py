@@ -10,6 +10,7 @@ from mlcube.errors import CubeError, Problem, escaped
 
 __all__ = [
     "LEVELS",
+    "as_json",
     "debugging",
     "document",
     "failure",
@@ -32,6 +33,9 @@ __all__ = [
 LEVELS = ("critical", "error", "warning", "info", "debug")
 
 _COLOURS = {"error:": "1;31", "warning:": "1;33", "hint:": "1;36"}
+_PIECE = 1 << 20
+_STEERING = rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
+"""In UTF-8 what JSON leaves as it is: delete and the controls of 8 bits, and what turns the direction of writing."""
 _level = "warning"
 
 
@@ -79,9 +83,24 @@ def raw(chunk: bytes) -> None:
 
 def document(value: Any) -> None:
     """A JSON document: data that a program reads."""
+    import io
+
+    pieces = io.TextIOWrapper(io.BytesIO(as_json(value)), "utf-8", newline="\n")
+    while piece := pieces.read(_PIECE):  # a long one is not held several times
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
+
+
+def as_json(value: Any, *, indent: int = 2) -> bytes:
+    """A value as JSON for people and programs: what would steer a terminal is escaped, as JSON does with most of it."""
     import msgspec
 
-    result(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode(value), indent=indent)
+    if text.isascii() and b"\x7f" not in text:
+        return text
+    import re
+
+    return re.sub(_STEERING, lambda found: b"\\u%04x" % ord(found[0].decode()), text)
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -68,9 +68,7 @@ def _text(found: dict[str, Any], format_: str) -> str:
         from mlcube.editing import as_yaml
 
         return as_yaml(found).rstrip("\n")
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
+    return console.as_json(found).decode()
 
 
 def _write(text: str, path: str | None) -> None:

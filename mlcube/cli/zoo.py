@@ -187,7 +187,10 @@ def show_found(found: Sequence[tuple[str, Any]], as_json: bool) -> int:
     if as_json:
         import msgspec
 
-        console.document({"cubes": [{"zoo": zoo, **msgspec.to_builtins(entry)} for zoo, entry in found]})
+        # Of many cubes plain data would take several times the memory of the text.
+        encode = msgspec.json.encode
+        shown = [msgspec.Raw(encode({"zoo": zoo})[:-1] + b"," + encode(entry)[1:]) for zoo, entry in found]
+        console.document({"cubes": shown})
         return 0
     if not found:
         return 0
@@ -208,6 +211,7 @@ def show_found(found: Sequence[tuple[str, Any]], as_json: bool) -> int:
 
 
 def _show(words: Sequence[str], as_json: bool) -> int:
+    from mlcube.zoo.commands import quoted
     from mlcube.zoo.finding import look_up
 
     if len(words) != 1:
@@ -238,8 +242,9 @@ def _show(words: Sequence[str], as_json: bool) -> int:
         *((each.metric, f"{each.value} {each.unit or ''}".rstrip()) for each in entry.results),
     ]
     console.table([(key, str(value)) for key, value in rows if value])
-    if entry.reference:
-        console.note(f"run it: cube run {words[0]}{f' --task {entry.tasks[0].name}' if entry.tasks else ''}")
+    line = quoted(["cube", "run", words[0], *(("--task", entry.tasks[0].name) if entry.tasks else ())])
+    if entry.reference and line:
+        console.note(f"run it: {line}")
     return 0
 
 

@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from mlcube import files
 from mlcube.errors import CubeError, Denied, MissingInput, Unreachable
 from mlcube.obtaining.asking import Asking
+from mlcube.registry.addresses import MOST_REDIRECTS, REDIRECTS, encoded, followed, plain
 from mlcube.registry.answers import passing
 from mlcube.registry.connections import Answer, Connections
 from mlcube.registry.limits import Limits
@@ -16,13 +17,10 @@ from mlcube.registry.patience import Passing, Patience
 from mlcube.registry.repository import loopback
 from mlcube.watching import doze
 
-__all__ = ["fetch", "followed"]
+__all__ = ["fetch"]
 
 _PIECE_BYTES = 1 << 20
 _SLICE_SECONDS = 0.1
-_MOST_REDIRECTS = 5
-_REDIRECTS = (301, 302, 303, 307, 308)
-_ALLOWED = "%/:?#[]@!$&'()*+,;=~"
 
 
 def fetch(url: str, part: str, asking: Asking) -> None:
@@ -83,28 +81,14 @@ def _continue(connections: Connections, limits: Limits, url: str, part: str, ask
 @contextmanager
 def _answer(connections: Connections, limits: Limits, url: str, headers: dict[str, str]) -> "Iterator[Answer]":
     """What there is at the end of a few redirects."""
-    url = _encoded(url)
-    for _ in range(_MOST_REDIRECTS + 1):
+    url = encoded(url)
+    for _ in range(MOST_REDIRECTS + 1):
         with connections.send("GET", url, {**headers, **_login(url)}, None, limits.answer_seconds) as answer:
-            if answer.status not in _REDIRECTS:
+            if answer.status not in REDIRECTS:
                 yield answer
                 return
-            url = _encoded(followed(url, answer.header("Location")))
-    raise Unreachable(f"`{_plain(url)}` redirects more than {_MOST_REDIRECTS} times")
-
-
-def followed(url: str, location: str) -> str:
-    """Where an answer of `url` leads, if that may be followed: never from https to anything else."""
-    try:
-        found = urlsplit(urljoin(url, location))
-        fine = bool(location and found.hostname) and found.username is None and found.port != 0
-    except ValueError:
-        fine = False
-    if not fine or found.scheme not in ("http", "https"):
-        raise Unreachable(f"`{_plain(url)}` leads to what is no address")
-    if url.startswith("https:") and found.scheme != "https":
-        raise Unreachable(f"`{_plain(url)}` leads to what has no TLS, which is not followed")
-    return found.geturl()
+            url = encoded(followed(url, answer.header("Location")))
+    raise Unreachable(f"`{plain(url)}` redirects more than {MOST_REDIRECTS} times")
 
 
 def _login(url: str) -> dict[str, str]:
@@ -132,22 +116,6 @@ def _check_status(url: str, answer: Answer) -> None:
         raise fault
     if status not in (200, 206):
         raise Unreachable(f"`{url}` answers {status}")
-
-
-def _encoded(url: str) -> str:
-    """An address as it is asked for, in ASCII."""
-    parts = urlsplit(url)
-    try:
-        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
-    except UnicodeError:
-        raise Unreachable(f"`{_plain(url)}` names no host that there can be") from None
-    path, query = (quote(text, safe=_ALLOWED) for text in (parts.path or "/", parts.query))
-    return SplitResult(parts.scheme, host, path, query, "").geturl()
-
-
-def _plain(url: str) -> str:
-    """Without what may be a key."""
-    return url.partition("?")[0]
 
 
 def _pause(seconds: float, asking: Asking) -> None:

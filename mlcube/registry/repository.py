@@ -10,6 +10,7 @@ from mlcube.errors import UsageError
 __all__ = ["Repository", "check_reference", "insecure", "is_tag", "loopback"]
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LAST_PORT = 65535
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DOCKER_HUB = ("docker.io", "index.docker.io")
@@ -28,6 +29,11 @@ class Repository(msgspec.Struct, frozen=True):
         host, _, name = text.partition("/")
         if not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
             raise UsageError(f"`{text}` names no registry", hint="write `host/name` or `host:port/group/name`")
+        port = host.rpartition(":")[2]
+        if port.isdigit() and not 0 < int(port) <= _LAST_PORT:
+            raise UsageError(
+                f"`{text}` names a port that there cannot be: {port}", hint=f"ports go from 1 to {_LAST_PORT}"
+            )
         if not name:
             raise UsageError(f"`{text}` names a registry, and no repository in it", hint=f"{host}/group/name")
         if not _NAME.fullmatch(name) or len(text) > 255:

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import msgspec
 
-from mlcube.errors import CubeError, UsageError
-from mlcube.zoo.entries import FORMAT, Index
+from mlcube.errors import CubeError, Unreachable, UsageError
+from mlcube.zoo.decoding import INDEX_BYTES, decoded
+from mlcube.zoo.entries import FORMAT, Entry, Index
 from mlcube.zoo.pages import ASSETS, SITE, Pages, of_index
 from mlcube.zoo.sources import Described
 
@@ -78,6 +79,8 @@ def _refuse_what_is_no_zoo(target: str) -> None:
 
 
 def _write(folder: str, index: Index, cubes: Sequence[Described], url: str | None, check: Callable[[], None]) -> None:
+    content = encoded(index)
+    _read_back(content, index)
     pages = Pages(index, url=url)
     os.makedirs(os.path.join(folder, "cubes"))
     os.makedirs(os.path.join(folder, "assets"))
@@ -90,7 +93,7 @@ def _write(folder: str, index: Index, cubes: Sequence[Described], url: str | Non
     _put(os.path.join(folder, "assets", "index.js"), pages.found().encode("utf-8", "replace"))
     _put(os.path.join(folder, "all.html"), pages.all().encode("utf-8", "replace"))
     _put(os.path.join(folder, "index.html"), pages.search().encode("utf-8", "replace"))
-    _put(os.path.join(folder, "index.json"), encoded(index))
+    _put(os.path.join(folder, "index.json"), content)
 
 
 def encoded(index: Index) -> bytes:
@@ -98,6 +101,26 @@ def encoded(index: Index) -> bytes:
     head = msgspec.json.encode({"format": index.format, "schema": index.schema, "title": index.title})
     lines = b",\n".join(msgspec.json.encode(each) for each in index.cubes)
     return head[:-1] + b',"cubes":[\n' + lines + b"\n]}\n"
+
+
+def _read_back(content: bytes, index: Index) -> None:
+    """Raises CubeError for an index that no `cube` could read, and tells which of its cubes is the reason."""
+    if len(content) > INDEX_BYTES:
+        raise CubeError(
+            f"the index would be longer than the {INDEX_BYTES >> 20} MiB that are read", hint="make several zoos of it"
+        )
+    try:
+        decoded("this zoo", content, Index)
+        return
+    except Unreachable as error:
+        reason = error.problems[0].message
+    for each in index.cubes:
+        try:
+            msgspec.json.decode(msgspec.json.encode(each), type=Entry)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # noqa: PERF203 - the first tells enough
+            name = f"{each.name} {each.version or ''}".rstrip()
+            raise CubeError(f"`{name}` says what no index can hold: {str(error).lower()}") from None
+    raise CubeError(f"the index could be read by no `cube`: {reason}")
 
 
 def _put(path: str, content: bytes) -> None:

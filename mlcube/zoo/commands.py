@@ -1,12 +1,13 @@
 """What a page tells its reader to type."""
 
 import shlex
+from collections.abc import Sequence
 
 import msgspec
 
 from mlcube.zoo.entries import Entry
 
-__all__ = ["Command", "commands"]
+__all__ = ["Command", "commands", "quoted"]
 
 _SAYS = {
     "docker": "Docker",
@@ -42,28 +43,29 @@ def commands(entry: Entry, url: str | None = None) -> tuple[tuple[Command, ...],
         words += ["--mlcube", f"./{entry.name}"]
     if task is not None:
         words += ["--task", task]
-    running = [Command("Wherever you are", _joined(words))]
-    running += [Command(_SAYS[each], _joined([*words, "--platform", each])) for each in entry.platforms]
+    running = [Command("Wherever you are", quoted(words))]
+    running += [Command(_SAYS[each], quoted([*words, "--platform", each])) for each in entry.platforms]
     more = []
     if entry.reference:
         if url:
             more += [
-                Command("Add this zoo", _joined(["cube", "zoo", "add", "zoo", url])),
-                Command("Run it by its name", _joined(["cube", "run", name, *words[3:]])),
+                Command("Add this zoo", quoted(["cube", "zoo", "add", "zoo", url])),
+                Command("Run it by its name", quoted(["cube", "run", name, *words[3:]])),
             ]
         more += [
-            Command("Fetch it for later", _joined(["cube", "pull", entry.reference])),
+            Command("Fetch it for later", quoted(["cube", "pull", entry.reference])),
             Command(
                 "To a site without a network",
-                _joined(["cube", "bundle", "create", entry.reference, "-o", f"{_file_name(entry.name)}.cube"]),
+                quoted(["cube", "bundle", "create", entry.reference, "-o", f"{_file_name(entry.name)}.cube"]),
             ),
         ]
         if entry.signatures:
-            more.append(Command("Who signed it?", _joined(["cube", "verify", entry.reference, "--key", "KEY.pub"])))
+            more.append(Command("Who signed it?", quoted(["cube", "verify", entry.reference, "--key", "KEY.pub"])))
     return tuple(each for each in running if each.text), tuple(each for each in more if each.text)
 
 
-def _joined(words: list[str]) -> str:
+def quoted(words: Sequence[str]) -> str:
+    """The words as a line for a shell; empty where one holds a control character, which no name has."""
     return shlex.join(words) if all(word.isprintable() for word in words) else ""
 
 

@@ -4,7 +4,8 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -12,17 +13,16 @@ import msgspec
 from mlcube import directories, files
 from mlcube.errors import CubeError, MissingInput, Unreachable
 from mlcube.offline import offline
+from mlcube.zoo.decoding import INDEX_BYTES
 
 if TYPE_CHECKING:
-    import http.client
+    from mlcube.registry.connections import Answer
 
-__all__ = ["INDEX_BYTES", "fetch", "path_of"]
+__all__ = ["fetch", "path_of"]
 
-INDEX_BYTES = 64 << 20
-"""A longer index is not read."""
 _PIECE = 1 << 16
-_SECONDS, _SECONDS_IN_ALL = 15.0, 120.0
-_MOST_REDIRECTS = 5
+_SECONDS_IN_ALL = 120.0
+_LONGEST_HEADER = 1000
 _HOW = "a zoo is what `cube zoo build SOURCE... -o FOLDER` writes; `cube zoo list` shows those that are asked"
 
 
@@ -57,7 +57,7 @@ def fetch(name: str, place: str, report: Callable[[str], None] = lambda _text: N
             )
         return content
     try:
-        content, headers = _got(name, url, kept if content is not None else None)
+        content, kept = _got(name, url, kept if content is not None else None)
     except _Unchanged:
         return content or b""
     except Unreachable as error:
@@ -65,7 +65,7 @@ def fetch(name: str, place: str, report: Callable[[str], None] = lambda _text: N
             raise
         report(f"{error.problems[0].message}; its index is the one that was fetched last")
         return content
-    _keep(url, content, headers)
+    _keep(content, kept)
     return content
 
 
@@ -91,74 +91,78 @@ def _read(name: str, path: str) -> bytes:
     return content
 
 
-def _got(name: str, url: str, kept: _Kept | None) -> tuple[bytes, Any]:
-    """The index and the headers that came with it."""
-    import http.client
-    import urllib.error
-    import urllib.request
+def _got(name: str, url: str, kept: _Kept | None) -> tuple[bytes, _Kept]:
+    """The index, and what is to be known of it the next time. Raises _Unchanged."""
+    from mlcube.registry.patience import Passing
 
-    from mlcube import __version__
-
-    headers = {"Accept": "application/json", "User-Agent": f"cube/{__version__}"}
-    if kept and kept.etag:
-        headers["If-None-Match"] = kept.etag
-    elif kept and kept.modified:
-        headers["If-Modified-Since"] = kept.modified
     what = f"the zoo `{name}` ({url})"
     try:
-        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http and https alone
-        with _opener(url).open(request, timeout=_SECONDS) as answer:
-            return _body(answer, name, what), answer.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 304 and kept:
-                raise _Unchanged from None
-            if error.code in (404, 410):
-                raise MissingInput(f"{what} has no index there", hint=_HOW) from None
-            raise Unreachable(f"{what} answers with status {error.code}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        status, content, headers = _asked(url, _conditions(kept))
+    except Passing as fault:
         hint = "check the address, and whether the zoo is served there"
-        raise Unreachable(f"{what} does not answer: {text.lower()}", hint=hint) from None
+        raise Unreachable(f"{what} does not answer: {fault.reason}", hint=hint) from None
+    except Unreachable as error:
+        problem = error.problems[0]
+        raise Unreachable(f"{what} does not answer: {problem.message}", hint=problem.hint) from None
+    if status == 304 and kept:
+        raise _Unchanged
+    if status in (404, 410):
+        raise MissingInput(f"{what} has no index there", hint=_HOW)
+    if status != 200:
+        raise Unreachable(f"{what} answers with status {status}")
+    if len(content) > INDEX_BYTES:
+        raise _too_long(name)
+    return content, _Kept(url, hashlib.sha256(content).hexdigest(), *headers)
 
 
-def _opener(url: str) -> Any:
-    """Follows a redirect to http and https only, and never from https to http."""
-    import ssl
-    import urllib.request
-
-    from mlcube.registry.certificates import trusted
-
-    class Redirects(urllib.request.HTTPRedirectHandler):
-        max_redirections = _MOST_REDIRECTS
-
-        def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-            scheme = urlsplit(newurl).scheme
-            if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
-                raise OSError(f"it leads to `{scheme}://`, which is not followed")
-            return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-    handlers: list[Any] = [Redirects()]
-    if url.startswith("https://"):
-        context: ssl.SSLContext = trusted()
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    return urllib.request.build_opener(*handlers)
+def _conditions(kept: _Kept | None) -> dict[str, str]:
+    """What has a zoo send its index only if it is another one than was fetched last."""
+    if kept and kept.etag:
+        return {"If-None-Match": kept.etag}
+    return {"If-Modified-Since": kept.modified} if kept and kept.modified else {}
 
 
-def _body(answer: "http.client.HTTPResponse", name: str, what: str) -> bytes:
-    deadline = time.monotonic() + _SECONDS_IN_ALL
+def _asked(url: str, conditions: dict[str, str]) -> tuple[int, bytes, tuple[str, str]]:
+    """The status, what came if that is an index, its `ETag` and `Last-Modified`: all of it within a limit of time."""
+    from mlcube import __version__
+    from mlcube.registry.addresses import MOST_REDIRECTS, REDIRECTS, encoded, followed
+    from mlcube.registry.connections import Connections
+    from mlcube.registry.limits import Limits
+
+    limits = Limits.from_environment()
+    end = time.monotonic() + _SECONDS_IN_ALL
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise Unreachable(f"it takes more than {_SECONDS_IN_ALL:g} seconds")
+
+    headers = {"Accept": "application/json", **conditions}
+    with closing(Connections(limits, check, f"cube/{__version__}")) as connections:
+        for _ in range(MOST_REDIRECTS + 1):
+            url = encoded(url)
+            with connections.send("GET", url, headers, None, limits.answer_seconds) as answer:
+                if answer.status in REDIRECTS:
+                    url = followed(url, answer.header("Location"))
+                    continue
+                content = _body(answer, check) if answer.status == 200 else b""
+                return answer.status, content, (_sent(answer, "ETag"), _sent(answer, "Last-Modified"))
+    raise Unreachable(f"it redirects more than {MOST_REDIRECTS} times")
+
+
+def _body(answer: "Answer", check: Callable[[], None]) -> bytes:
+    """What comes, and of what is too long so much that this is seen."""
     content = bytearray()
-    while piece := answer.read1(_PIECE):
-        content += piece
-        if len(content) > INDEX_BYTES:
-            raise _too_long(name)
-        if time.monotonic() > deadline:
-            raise Unreachable(f"{what} sends its index too slowly")
-    wanted = answer.headers.get("Content-Length")
-    if wanted is not None and wanted != str(len(content)):
-        raise Unreachable(f"{what} sent its index only in part")
+    piece = memoryview(bytearray(_PIECE))
+    while len(content) <= INDEX_BYTES and (count := answer.readinto(piece)):
+        check()
+        content += piece[:count]
     return bytes(content)
+
+
+def _sent(answer: "Answer", name: str) -> str:
+    """A header that can be sent back."""
+    text = answer.header(name)[:_LONGEST_HEADER]
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def _too_long(name: str) -> CubeError:
@@ -184,12 +188,11 @@ def _kept(url: str) -> tuple[_Kept | None, bytes | None]:
     return kept, content
 
 
-def _keep(url: str, content: bytes, headers: Any) -> None:
-    path, about = _paths(url)
-    etag, modified = (str(headers.get(each) or "")[:1000] for each in ("ETag", "Last-Modified"))
+def _keep(content: bytes, kept: _Kept) -> None:
+    path, about = _paths(kept.url)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         files.write(path, content)
-        files.write(about, msgspec.json.encode(_Kept(url, hashlib.sha256(content).hexdigest(), etag, modified)))
+        files.write(about, msgspec.json.encode(kept))
     except (OSError, CubeError):
         pass  # a cache that cannot be written is no reason to fail

@@ -1,14 +1,14 @@
 """Finds cubes in the zoos of this machine's settings, by name and by words."""
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from mlcube.errors import CubeError, Damaged, MissingInput, Unreachable, UsageError, closest, did_you_mean
+from mlcube.errors import CubeError, MissingInput, Unreachable, UsageError, closest, did_you_mean
 from mlcube.settings import read_settings
+from mlcube.zoo.decoding import decoded
 from mlcube.zoo.entries import Entry, Index
 from mlcube.zoo.fetching import fetch, path_of
 from mlcube.zoo.versions import matching
@@ -16,7 +16,6 @@ from mlcube.zoo.versions import matching
 __all__ = ["Found", "configured", "entries", "find", "look_up", "read_index", "search"]
 
 _REFERENCE = re.compile(r"oci://[A-Za-z0-9.:\[\]_/-]+@sha256:[0-9a-f]{64}")
-T = TypeVar("T")
 
 
 def _nobody(_text: str) -> None:
@@ -61,7 +60,7 @@ def find(name: str, version: str | None = None, *, report: Callable[[str], None]
     """
     known: list[str] = []
     for zoo, place, wanted in _asked(name):
-        index = _decoded(zoo, place, fetch(zoo, place, report), _Names)
+        index = decoded(f"the zoo `{zoo}`", fetch(zoo, place, report), _Names, path=path_of(place))
         mine = [each for each in index.cubes if _means(wanted, each.name, each.reference)]
         if not mine:
             known += [each.name for each in index.cubes]
@@ -134,28 +133,7 @@ def configured() -> Mapping[str, str]:
 
 def read_index(zoo: str, place: str, report: Callable[[str], None] = _nobody) -> Index:
     """The index of a zoo."""
-    return _decoded(zoo, place, fetch(zoo, place, report), Index)
-
-
-def _decoded(zoo: str, place: str, content: bytes, kind: type[T]) -> T:
-    from mlcube.zoo.entries import FORMAT
-
-    try:
-        found = msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_index(zoo, place, f"is no index: {str(error)[:200].lower()}") from None
-    if getattr(found, "format", None) != FORMAT:
-        raise _no_index(zoo, place, "is no index of a zoo")
-    if getattr(found, "schema", None) != 1:
-        raise Unreachable(f"the zoo `{zoo}` has an index of a newer format", hint="a newer `cube` reads it")
-    return found
-
-
-def _no_index(zoo: str, place: str, why: str) -> CubeError:
-    """A file on this machine is damaged; a server does not answer as it must."""
-    if (path := path_of(place)) is None:
-        return Unreachable(f"what the zoo `{zoo}` gives {why}")
-    return Damaged(f"`{path}`, of the zoo `{zoo}`, {why}", hint=f"cube zoo build SOURCE... -o {os.path.dirname(path)}")
+    return decoded(f"the zoo `{zoo}`", fetch(zoo, place, report), Index, path=path_of(place))
 
 
 def _asked(name: str) -> Iterator[tuple[str, str, str]]:

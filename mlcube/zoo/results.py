@@ -1,5 +1,6 @@
 """Measured results of a cube: its `results.yaml` (or `results.json`), and records of runs in its folder `results`."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -95,11 +96,18 @@ def _understood(document: Document) -> list[Result]:
         raise InvalidFile((Problem(message=message, position=document.at(())),))
     found = []
     for index, each in enumerate(data[:_MOST]):
+        key = (index,) if document.span((index,)) else ("results", index)
         try:
-            found.append(msgspec.convert(each, Result))
-        except msgspec.ValidationError as error:  # noqa: PERF203 - the first mistake is enough
-            key = (index,) if document.span((index,)) else ("results", index)
+            result = msgspec.convert(each, Result)
+        except msgspec.ValidationError as error:
             raise InvalidFile((Problem(message=str(error).lower(), position=document.at(key)),)) from None
+        if isinstance(result.value, float) and not math.isfinite(result.value):
+            message = f"a result is a number that JSON can hold, and not `{result.value}`"
+            position = document.at((*key, "value"))
+            raise InvalidFile(
+                (Problem(message=message, position=position, hint="write it as a text, or leave it out"),)
+            )
+        found.append(result)
     return found
 
 

@@ -1,5 +1,6 @@
 """What reaches a person's screen, and what completes a command line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlcube.cli.application import COMMANDS, start
+from mlcube.cli.console import as_json, document
+from mlcube.errors import escaped
 
 CUBE = [sys.executable, "-m", "mlcube"]
 
@@ -33,6 +36,24 @@ def test_errors_are_in_colour_on_a_terminal() -> None:
     assert on_a_terminal("rnu") == (
         "\x1b[1;31merror:\x1b[0m there is no command `rnu`\n\x1b[1;36mhint:\x1b[0m did you mean `run`?\n"
     )
+
+
+def test_json_never_holds_what_would_steer_a_terminal_and_says_the_same() -> None:
+    value = {"a\u202e\u2066": ["\x9b31m", "\x1b[2J", "\x7f", "\u200f\u061c\u2028", "größer 数 \U0001f600 \u00a0"]}
+    text = as_json(value).decode()
+    assert json.loads(text) == value
+    assert escaped(text) == text
+    assert not set(text) & set("\x7f\x9b\u202e\u2066\u200f\u061c\u2028")
+    assert "größer 数 \U0001f600 \u00a0" in text
+    assert "\\u202e" in text
+
+
+def test_long_json_is_written_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    value = ["ü€\U0001f600" * 700_000, "\r\n\x85"]
+    document(value)
+    text = capsys.readouterr().out
+    assert json.loads(text) == value
+    assert text.endswith('\\r\\n\\u0085"\n]\n')
 
 
 def test_what_a_cube_says_of_itself_does_not_steer_the_terminal(tmp_path: Path) -> None:

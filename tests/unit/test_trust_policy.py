@@ -139,7 +139,7 @@ def test_a_policy_that_is_no_file_is_told_with_what_mends_it(
     with pytest.raises(MissingInput, match=r"trust.yaml`") as caught:
         read_policy()
     assert ("which CUBE_TRUST names" in str(caught.value.args[0])) is named
-    begin = "have it name a file that can be read" if named else "this is where the policy lies: "
+    begin = "have it name a file that can be read" if named else "here the policy lies: "
     assert (caught.value.hint or "").startswith(begin)
 
 

@@ -20,10 +20,10 @@ from mlcube.zoo.cards import renderer
 from mlcube.zoo.commands import commands
 from mlcube.zoo.describing import kind_of, platforms, safe_link, task
 from mlcube.zoo.drawing import drawing
-from mlcube.zoo.entries import Entry, Index, Parameter, Task
+from mlcube.zoo.entries import Entry, Index, Parameter, Result, Task
 from mlcube.zoo.pages import page_name
 from mlcube.zoo.results import packed_results
-from mlcube.zoo.sources import gather
+from mlcube.zoo.sources import Described, gather
 from mlcube.zoo.versions import matching, order
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -392,3 +392,26 @@ def test_results_that_are_none_are_told_with_their_place(tmp_path: Path) -> None
         gather([str(cube)])
     problem: Any = error.value.problems[0]
     assert (problem.position.line, os.path.basename(problem.position.source)) == (2, "results.yaml")
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e400"])
+@pytest.mark.parametrize("before", ["", "results:\n"])
+def test_a_result_that_no_index_can_hold_is_refused_with_its_place(tmp_path: Path, value: str, before: str) -> None:
+    cube = written(tmp_path / "cubes")
+    (cube / "results.yaml").write_text(f"{before}- {{metric: a, value: 1.5}}\n- {{metric: b, value: {value}}}\n")
+    with pytest.raises(InvalidFile, match="a result is a number") as error:
+        gather([str(tmp_path / "cubes")])
+    position = error.value.problems[0].position
+    assert position is not None
+    assert (position.source, position.column) == (str(cube / "results.yaml"), 22)
+    assert position.line == (3 if before else 2)
+
+
+def test_an_index_that_no_cube_could_read_never_takes_the_place_of_one(tmp_path: Path) -> None:
+    good = gather([str(written(tmp_path / "cubes"))])
+    build(good, str(tmp_path / "site"))
+    before = files_of(tmp_path / "site")
+    odd = Entry(name="odd", version="2", results=(Result(metric="m", value=float("nan")),))
+    with pytest.raises(CubeError, match="`odd 2` says what no index can hold"):
+        build([*good, Described(entry=odd, source="odd")], str(tmp_path / "site"))
+    assert files_of(tmp_path / "site") == before

@@ -1,8 +1,10 @@
 """Zoos as sources of cubes: settings, indexes fetched and kept, names found."""
 
+import contextlib
 import http.server
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ import pytest
 from mlcube.errors import Damaged, InvalidFile, MissingInput, Unreachable, UsageError
 from mlcube.settings import read_settings
 from mlcube.zoo import find
-from mlcube.zoo.building import encoded
+from mlcube.zoo.building import build, encoded
+from mlcube.zoo.decoding import INDEX_BYTES
 from mlcube.zoo.entries import Entry, Index
 from mlcube.zoo.finding import look_up, search
+from mlcube.zoo.sources import gather
 
+ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "0" * 64
 
 
@@ -184,6 +189,36 @@ def test_hostile_indexes_end_in_one_sentence(tmp_path: Path, private_home: Path,
         assert len(error.value.problems) == 1
 
 
+@pytest.mark.parametrize(
+    ("cubes", "told"),
+    [
+        (b'{"name":"a","tasks":[{"name":"t","needs":{"x":[' + b",".join([b"{}"] * 1_200_000) + b"]}}]}", "more values"),
+        (b'{"name":"a","tags":[' + b",".join([b'"b"'] * 4_500_000) + b"]}", "more values"),
+        (b'{"name":"a","tags":[' + b",".join([b'"b"'] * 100_001) + b"]}", "more of one cube than is read"),
+        (b",".join([b'{"name":"a"}'] * 200_001), "more cubes than are read"),
+    ],
+    ids=["structures", "values", "one cube", "cubes"],
+)
+def test_an_index_of_small_values_that_would_fill_the_memory_is_refused(
+    cubes: bytes, told: str, tmp_path: Path, private_home: Path
+) -> None:
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo/index.json").write_bytes(b'{"format":"mlcube-zoo","schema":1,"cubes":[' + cubes + b"]}")
+    settle(private_home, mine=str(tmp_path / "zoo"))
+    for ask in (find, look_up):
+        with pytest.raises(Unreachable, match=told):
+            ask("a")
+
+
+def test_an_ordinary_index_of_the_greatest_length_is_read(tmp_path: Path, private_home: Path) -> None:
+    built = build(gather([str(ROOT / "examples")]), str(tmp_path / "site")).cubes
+    size = len(encoded(Index(cubes=built)))
+    count = len(built) * (INDEX_BYTES // size - 1)
+    cubes = (msgspec.structs.replace(built[each % len(built)], name=f"cube-{each}") for each in range(count))
+    settle(private_home, mine=str(zoo(tmp_path / "zoo", *cubes)))
+    assert look_up("cube-7")[1].name == "cube-7"
+
+
 def test_an_index_is_fetched_once_and_asked_whether_it_changed(
     server: _Server, private_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +249,75 @@ def test_a_zoo_that_does_not_answer_is_the_one_that_was_fetched(server: _Server,
     server.short = 5
     server.content = encoded(Index(cubes=(entry("a", "2.0"),)))
     assert find("a", report=told.append).version == "1.0"
+
+
+def _drips(begins: bytes, drop: bytes) -> Callable[[socket.socket, threading.Event], None]:
+    """What begins an answer and never ends it, and is never silent for long."""
+
+    def answer(connected: socket.socket, ended: threading.Event) -> None:
+        connected.sendall(begins)
+        while not ended.wait(0.05):
+            connected.sendall(drop)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _drips(b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+        _drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        _drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a"),
+        _drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b" "),
+    ],
+    ids=["header", "100 Continue", "extension of a chunk", "body"],
+)
+def test_a_zoo_that_dribbles_is_not_waited_for_without_end(
+    answer: Callable[[socket.socket, threading.Event], None],
+    server: _Server,
+    private_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUBE_REGISTRY_TIMEOUT", "0.5")
+    monkeypatch.setenv("CUBE_REGISTRY_PACE_WINDOW", "0.5")
+    server.content = encoded(Index(cubes=(entry("a"),)))
+    settle(private_home, web=server.url)
+    find("a")
+    ended = threading.Event()
+    told: list[str] = []
+
+    def handle(request: socket.socket, _address: object) -> None:
+        with contextlib.suppress(OSError):
+            answer(request, ended)
+
+    monkeypatch.setattr(server, "finish_request", handle)
+    watch = threading.Timer(20, ended.set)
+    watch.start()
+    try:
+        assert find("a", report=told.append).version == "1.0"
+        assert not ended.is_set()
+    finally:
+        ended.set()
+        watch.cancel()
+        watch.join()
+    assert "does not answer" in told[0]
+    assert told[0].endswith("its index is the one that was fetched last")
+
+
+def test_an_index_takes_so_long_in_all(server: _Server, private_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlcube.zoo.fetching._SECONDS_IN_ALL", -1.0)
+    server.content = encoded(Index(cubes=(entry("a"),)))
+    settle(private_home, web=server.url)
+    with pytest.raises(Unreachable, match="it takes more than"):
+        find("a")
+
+
+def test_a_zoo_may_lead_elsewhere_a_few_times(server: _Server, private_home: Path) -> None:
+    settle(private_home, web=server.url)
+    server.status, server.location = 302, "/a/zoo/index.json"
+    with pytest.raises(Unreachable, match="redirects more than 5 times"):
+        find("a")
+    assert len(server.asked) == 6
 
 
 def test_without_an_index_a_zoo_that_does_not_answer_is_an_error(
