@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlcube.importing.draft import Draft, Foreign, invalid, name_of, word
+from mlcube.importing.draft import Draft, Foreign, invalid, name_of, number, word
 from mlcube.importing.shell_text import entrypoint, filled, variable
 
 __all__ = ["draft"]
@@ -39,9 +39,9 @@ def _task(foreign: Foreign, result: Draft, line: str) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     places: dict[str, Callable[[bool], str]] = {}
     begins: list[str] = []
-    for number, each in enumerate(_list(foreign, "inputs")):
-        label = word(_text(foreign, each, "id", "inputs", number))
-        inputs[label] = _input(result, each, label)
+    for index, each in enumerate(_list(foreign, "inputs")):
+        label = word(_text(foreign, each, "id", "inputs", index))
+        inputs[label] = _input(foreign, result, each, label, index)
         name = variable(label)
         if each.get("type") == "Flag":
             begins.append(f'[ "${{{name}:-}}" = true ] || {name}=')
@@ -104,7 +104,7 @@ def _text(foreign: Foreign, written: Mapping[str, Any], key: str, *place: str | 
     return str(written[key])
 
 
-def _input(result: Draft, written: Mapping[str, Any], label: str) -> dict[str, Any]:
+def _input(foreign: Foreign, result: Draft, written: Mapping[str, Any], label: str, index: int) -> dict[str, Any]:
     kind = str(written.get("type"))
     parameter: dict[str, Any] = {"type": _TYPES.get(kind, "string")}
     if kind == "Number" and written.get("integer"):
@@ -118,7 +118,7 @@ def _input(result: Draft, written: Mapping[str, Any], label: str) -> dict[str, A
             )
     default = written.get("default-value")
     if default is not None and not isinstance(default, list):
-        parameter["default"] = float(default) if parameter["type"] == "float" else default
+        parameter["default"] = _default(foreign, default, parameter["type"], label, index)
     elif kind == "Flag":
         parameter["default"] = False
     elif kind == "File" and not written.get("list"):
@@ -132,6 +132,17 @@ def _input(result: Draft, written: Mapping[str, Any], label: str) -> dict[str, A
     if written.get("description"):
         parameter["description"] = str(written["description"])
     return parameter
+
+
+def _default(foreign: Foreign, written: Any, kind: str, label: str, index: int) -> Any:
+    found = number(written) if kind == "float" else written
+    if found is None or isinstance(found, dict):
+        what, example = ("number", "0.5") if kind == "float" else ("single value", '"text"')
+        raise invalid(
+            foreign, f"the `default-value` of `{label}` is no {what}", "inputs", index, "default-value",
+            hint=f'"default-value": {example}',
+        )  # fmt: skip
+    return found
 
 
 def _place(written: Mapping[str, Any], name: str) -> Callable[[bool], str]:
@@ -166,9 +177,9 @@ def _outputs(
     outputs: dict[str, Any] = {}
     ends: list[str] = []
     keys = {str(each.get("value-key")): each for each in _list(foreign, "inputs") if each.get("value-key")}
-    for number, each in enumerate(_list(foreign, "output-files")):
-        label = word(_text(foreign, each, "id", "output-files", number))
-        template = _text(foreign, each, "path-template", "output-files", number)
+    for index, each in enumerate(_list(foreign, "output-files")):
+        label = word(_text(foreign, each, "id", "output-files", index))
+        template = _text(foreign, each, "path-template", "output-files", index)
         place, name = (
             _path(template, keys, each.get("path-template-stripped-extensions") or ()),
             variable(label, "OUTPUT"),

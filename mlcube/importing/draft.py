@@ -1,5 +1,6 @@
 """A cube file in the making: what was carried over, and what could not be."""
 
+import math
 import os.path
 import re
 from collections.abc import Mapping
@@ -10,9 +11,11 @@ import msgspec
 from mlcube.errors import CubeError, InvalidFile, Problem
 from mlcube.source import Document, read_text
 
-__all__ = ["Draft", "Foreign", "invalid", "name_of", "word"]
+__all__ = ["Draft", "Foreign", "held", "invalid", "name_of", "number", "word"]
 
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+_TOO_LARGE = 10**60
+"""Digits of a greater length are text where a cube file is read."""
 
 
 class Foreign(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,3 +85,23 @@ def name_of(foreign: Foreign, written: object) -> str:
 def word(text: str) -> str:
     """A name as a task or a parameter may have it."""
     return _NAME.sub("_", text.strip()).strip("-.") or "value"
+
+
+def held(value: object) -> bool:
+    """Whether a cube file can hold a value that stands in no mapping: it is text, UTF-8 as all of it is, and JSON."""
+    if isinstance(value, list | tuple):
+        return all(map(held, value))
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, int):
+        return -_TOO_LARGE < value < _TOO_LARGE
+    return value is None or (isinstance(value, float) and math.isfinite(value))
+
+
+def number(value: object) -> float | None:
+    """A value as a number that a cube file can hold; None for one that is none."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None

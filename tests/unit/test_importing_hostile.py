@@ -1,5 +1,6 @@
 """Files of other tools may say anything: it becomes a cube file, or one error, and reads nothing from elsewhere."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,30 @@ def test_a_boutiques_descriptor_whose_extensions_are_none_is_read(tmp_path: Path
         ' [{"id": "o", "path-template": "[A].x", "path-template-stripped-extensions": true}]}'
     )
     assert "run" in convert(str(tmp_path / "boutiques.json")).data["tasks"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "said"),
+    [
+        ("Number", "abc", "is no number"),
+        ("Number", {}, "is no number"),
+        ("Number", "9" * 400, "is no number"),
+        ("String", {"a": 1}, "is no single value"),
+    ],
+)
+def test_a_default_of_boutiques_that_is_none_is_told_with_its_place(
+    kind: str, default: object, said: str, tmp_path: Path
+) -> None:
+    descriptor = {
+        "command-line": "t [X]",
+        "container-image": {"type": "docker", "image": "a/b"},
+        "inputs": [{"id": "x", "type": kind, "value-key": "[X]", "default-value": default}],
+    }
+    (tmp_path / "boutiques.json").write_text(json.dumps(descriptor, indent=2))
+    with pytest.raises(CubeError) as caught:
+        convert(str(tmp_path / "boutiques.json"))
+    (problem,) = caught.value.problems
+    assert problem.message == f"the `default-value` of `x` {said}"
+    assert problem.position
+    assert problem.position.line == 12
+    assert problem.hint
