@@ -4,11 +4,14 @@ import ast
 import os.path
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-from mlcube.errors import CubeError
-from mlcube.importing.draft import Draft, Foreign, invalid, name_of, word
+import msgspec
+
+from mlcube.errors import CubeError, Position
+from mlcube.importing.draft import Draft, Foreign, held, invalid, name_of, number, word
 from mlcube.importing.requirements import listed, range_of
 
 __all__ = ["draft"]
@@ -16,6 +19,32 @@ __all__ = ["draft"]
 _FOLDER = "cube_cog"
 _TYPES = {"str": "string", "int": "integer", "float": "float", "bool": "boolean", "Path": "file", "File": "file"}
 _LEFT_OUT = ("concurrency", "weights", "tests")
+_MEANINGS = {"default": "default", "description": "description", "ge": "minimum", "le": "maximum", "choices": "choices"}
+
+
+class _Code(msgspec.Struct, frozen=True):
+    """The predictor's code, and what messages call its file."""
+
+    file: str
+    text: str
+
+    def at(self, node: ast.expr | ast.arg) -> Position:
+        """Where a part of the code stands."""
+        lines = re.split(r"\r\n|\r|\n", self.text)
+        line = lines[node.lineno - 1] if node.lineno <= len(lines) else ""
+        column = len(line.encode()[: node.col_offset].decode(errors="ignore"))
+        length = (node.end_col_offset or 0) - node.col_offset if node.end_lineno == node.lineno else 1
+        return Position(self.file, node.lineno, column + 1, max(1, length), line)
+
+    def written(self, expression: ast.expr) -> str:
+        """An expression as it would be written."""
+        try:
+            return ast.unparse(expression)
+        except RecursionError:  # which newer interpreters find while they parse
+            what = "this is nested more deeply than any predictor is"
+        except ValueError:  # integers in base 16 may have more digits than Python writes in base 10
+            what = "this number has more digits than can be read"
+        raise CubeError(what, hint="give it a name outside of the function", position=self.at(expression))
 
 
 def draft(foreign: Foreign) -> Draft:
@@ -104,29 +133,38 @@ def _task(foreign: Foreign, result: Draft, task: str, key: str) -> dict[str, Any
         raise invalid(
             foreign, f"`{key}` names no code that is there: `{target}`", key, hint="predict: predict.py:Predictor"
         )
-    function = _function(text, file, name, task)
+    code = _Code(file, text)
+    function = _function(code, name, task)
     inputs = {}
     arguments = function.args
-    defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + list(arguments.defaults)
+    placed = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(placed) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [
-        *zip(arguments.args, defaults, strict=True),
+        *zip(placed, defaults, strict=True),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
     for argument, default in pairs:
         if argument.arg != "self":
-            inputs[word(argument.arg)] = _parameter(result, argument, default)
+            inputs[word(argument.arg)] = _parameter(result, code, argument, default)
     entrypoint = ["python", f"{_FOLDER}/run.py", str(target), task]
     output = {"type": "directory", "default": "output/", "description": "What the model gives: files, or output.json"}
     return {"entrypoint": entrypoint, "parameters": {"inputs": inputs, "outputs": {"output": output}}}
 
 
-def _function(text: str, file: str, name: str, task: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
+def _function(code: _Code, name: str, task: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
     try:
-        module = ast.parse(text)
+        module = ast.parse(code.text)
     except SyntaxError as error:
-        raise CubeError(f"`{file}` is no Python: line {error.lineno}: {error.msg}") from None
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise CubeError(
+            f"this is no Python: {error.msg}",
+            hint=f"it is read as Python {version}, with which `cube` runs",
+            position=Position(code.file, error.lineno or 0, max(1, error.offset or 1), 1, error.text or ""),
+        ) from None
     except (ValueError, RecursionError, MemoryError):
-        raise CubeError(f"`{file}` is no Python, or nested more deeply than any is") from None
+        raise CubeError(
+            f"`{code.file}` is no Python, or nested more deeply than any is", hint="check that Python itself reads it"
+        ) from None
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     for node in module.body:
         if isinstance(node, functions) and node.name == name:
@@ -135,11 +173,13 @@ def _function(text: str, file: str, name: str, task: str) -> ast.FunctionDef | a
             for method in node.body:
                 if isinstance(method, functions) and method.name in (task, "run"):
                     return method
-    raise CubeError(f"`{file}` has no `{name}` with a `{task}`", hint="name it as in `predict: predict.py:Predictor`")
+    raise CubeError(
+        f"`{code.file}` has no `{name}` with a `{task}`", hint="name it as in `predict: predict.py:Predictor`"
+    )
 
 
-def _parameter(result: Draft, argument: ast.arg, default: ast.expr | None) -> dict[str, Any]:
-    said = _written(argument.annotation) if argument.annotation else "str"
+def _parameter(result: Draft, code: _Code, argument: ast.arg, default: ast.expr | None) -> dict[str, Any]:
+    said = code.written(argument.annotation) if argument.annotation else "str"
     kind, optional = _type(said)
     parameter: dict[str, Any] = {"type": _TYPES.get(kind, "string")}
     if kind == "list":
@@ -148,20 +188,20 @@ def _parameter(result: Draft, argument: ast.arg, default: ast.expr | None) -> di
         result.note(f"`{argument.arg}` is of the type `{said}` and is passed as text")
     if kind == "Secret":
         result.note(f"`{argument.arg}` is secret: declare it under the task's `secrets`, not as a parameter")
-    names = {"default": "default", "description": "description", "ge": "minimum", "le": "maximum", "choices": "choices"}
-    if parameter["type"] == "string":
-        names["regex"] = "pattern"
-    for theirs, value in _said(default).items():
+    names = _MEANINGS | ({"regex": "pattern"} if parameter["type"] == "string" else {})
+    for theirs, value in _said(code, default).items():
         try:
             meant = ast.literal_eval(value)
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            result.note(f"`{theirs}` of `{argument.arg}` is computed: `{_written(value)}`; say it in the cube file")
+            result.note(f"`{theirs}` of `{argument.arg}` is computed: `{code.written(value)}`; say it in the cube file")
             continue
-        if theirs == "default":
-            optional = optional or meant is None
-            parameter["default"] = _default(meant, kind)
-        elif theirs in names:
-            parameter[names[theirs]] = meant
+        if theirs not in names or meant is ...:  # which says, as it does in pydantic, that there is no default
+            continue
+        if not held(meant):
+            result.note(f"`{theirs}` of `{argument.arg}` is no value that a cube file can hold: say another there")
+            continue
+        parameter[names[theirs]] = _default(code, argument.arg, value, meant, kind) if theirs == "default" else meant
+        optional = optional or (theirs == "default" and meant is None)
     if parameter["type"] == "file":
         parameter["default"] = word(argument.arg)
     if optional:
@@ -169,25 +209,22 @@ def _parameter(result: Draft, argument: ast.arg, default: ast.expr | None) -> di
     return {key: value for key, value in parameter.items() if value is not None}
 
 
-def _written(expression: ast.expr) -> str:
-    try:
-        return ast.unparse(expression)
-    except RecursionError:  # which newer interpreters find while they parse
-        raise CubeError(f"line {expression.lineno} of the predictor is nested more deeply than any is") from None
-
-
-def _said(default: ast.expr | None) -> dict[str, ast.expr]:
+def _said(code: _Code, default: ast.expr | None) -> dict[str, ast.expr]:
     """What `Input(...)` says, or the default alone."""
-    if not isinstance(default, ast.Call) or _written(default.func).rpartition(".")[2] != "Input":
+    if not isinstance(default, ast.Call) or code.written(default.func).rpartition(".")[2] != "Input":
         return {} if default is None else {"default": default}
     known = {"default": default.args[0]} if default.args else {}
     return known | {each.arg: each.value for each in default.keywords if each.arg}
 
 
-def _default(meant: Any, kind: str) -> Any:
-    if isinstance(meant, list):
-        return " ".join(map(str, meant))
-    return float(meant) if kind == "float" and meant is not None else meant
+def _default(code: _Code, name: str, written: ast.expr, meant: Any, kind: str) -> Any:
+    if kind == "float" and meant is not None:
+        if (found := number(meant)) is None:
+            raise CubeError(
+                f"`{name}` is a float, and its default is no number", hint="give a number", position=code.at(written)
+            )
+        return found
+    return " ".join(map(str, meant)) if isinstance(meant, list | tuple) else meant
 
 
 def _type(said: str) -> tuple[str, bool]:

@@ -99,3 +99,49 @@ def test_a_default_of_boutiques_that_is_none_is_told_with_its_place(
     assert problem.position
     assert problem.position.line == 12
     assert problem.hint
+
+
+def inputs_of(folder: Path, arguments: str) -> "tuple[dict[str, dict[str, object]], list[str]]":
+    """The inputs and the notes of a predictor with these arguments."""
+    (folder / "cog.yaml").write_text(COG.format("{}"))
+    (folder / "p.py").write_text(f"class P:\n  def predict(self, {arguments}): pass\n")
+    draft = convert(str(folder / "cog.yaml"))
+    return draft.data["tasks"]["predict"]["parameters"]["inputs"], draft.notes
+
+
+@pytest.mark.parametrize("default", ["'abc'", "[1]", "(1,)", "'1e999'"])
+def test_a_float_whose_default_is_none_is_told_with_its_place(default: str, tmp_path: Path) -> None:
+    with pytest.raises(CubeError) as caught:
+        inputs_of(tmp_path, f"ä='ö', x: float = {default}")
+    (problem,) = caught.value.problems
+    assert str(problem.position) == "p.py:2:39"
+    assert problem.message == "`x` is a float, and its default is no number"
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    "default",
+    ["0x" + "f" * 6000, "b'x'", "1j", "'\\ud800'", "{}", "{1, 2}", "1e999", "Input(choices=[0x" + "f" * 6000 + "])"],
+)
+@pytest.mark.parametrize("kind", ["int", "float", "str"])
+def test_what_a_cube_file_cannot_hold_is_noted_and_left_out(default: str, kind: str, tmp_path: Path) -> None:
+    inputs, notes = inputs_of(tmp_path, f"x: {kind} = {default}")
+    assert inputs["x"].keys() == {"type"}
+    what = "choices" if "choices" in default else "default"
+    assert f"`{what}` of `x` is no value that a cube file can hold: say another there" in notes
+
+
+def test_three_dots_are_no_default(tmp_path: Path) -> None:
+    inputs, notes = inputs_of(tmp_path, "x: str = ..., y: int = Input(default=...)")
+    assert inputs == {"x": {"type": "string"}, "y": {"type": "integer"}}
+    assert not any("default" in note for note in notes)
+
+
+def test_a_number_of_too_many_digits_in_what_is_computed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CubeError, match="more digits than can be read"):
+        inputs_of(tmp_path, "x: int = f(0x" + "f" * 6000 + ")")
+
+
+def test_arguments_that_only_their_place_tells_are_inputs(tmp_path: Path) -> None:
+    inputs, _ = inputs_of(tmp_path, "a, b=2, /, c=3, *, d")
+    assert {name: each.get("default") for name, each in inputs.items()} == {"a": None, "b": 2, "c": 3, "d": None}

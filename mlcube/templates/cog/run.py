@@ -50,20 +50,24 @@ def read(text: str, kind: typing.Any) -> typing.Any:
     return text
 
 
-def arguments(function: typing.Any) -> dict[str, typing.Any]:
-    """What was given, and the defaults of what was not."""
+def arguments(function: typing.Any) -> tuple[list[typing.Any], dict[str, typing.Any]]:
+    """What was given, and the defaults of what was not: what is only told by its place, and what has a name."""
     hints = typing.get_type_hints(function)
+    placed: list[typing.Any] = []
     found: dict[str, typing.Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         given = os.environ.get("CUBE_INPUT_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper())
         default = parameter.default
         if type(default).__name__ in ("Given", "FieldInfo"):  # what `Input(...)` gives, here and in Cog
             default = None if default.default is ... else default.default
-        if given is not None:
-            found[name] = read(given, hints.get(name, str))
-        elif default is not inspect.Parameter.empty:
-            found[name] = default
-    return found
+        if given is None and default is inspect.Parameter.empty:
+            continue
+        value = default if given is None else read(given, hints.get(name, str))
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            placed.append(value)
+        else:
+            found[name] = value
+    return placed, found
 
 
 def plain(value: typing.Any, folder: str) -> typing.Any:
@@ -99,7 +103,8 @@ def main(target: str, method: str) -> None:
         if inspect.isawaitable(ready):
             asyncio.run(gathered(ready))
         found = getattr(model, method, None) or model.run
-    result = found(**arguments(found))
+    placed, named = arguments(found)
+    result = found(*placed, **named)
     if inspect.isawaitable(result) or hasattr(result, "__aiter__"):
         result = asyncio.run(gathered(result))
     folder = os.environ["CUBE_OUTPUT_OUTPUT"]
