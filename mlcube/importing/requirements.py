@@ -26,14 +26,15 @@ def range_of(draft: Draft, written: object) -> str:
     return wanted
 
 
-def listed(foreign: Foreign, draft: Draft, lines: object, read: set[str] | None = None) -> list[str]:
+def listed(foreign: Foreign, draft: Draft, lines: object) -> list[str]:
     """Requirements one by one: files that they name are read, each once; options of pip are noted and left out."""
     found: list[str] = []
-    read = set() if read is None else read
+    read: set[str] = set()
     if not isinstance(lines, list | tuple):
         raise invalid(foreign, "the requirements must be a list of texts", hint='["numpy==2.1.0", "pillow"]')
-    for line in lines:
-        text = re.sub(r"(^|\s)#.*", "", str(line)).strip()
+    rest = list(reversed(lines))  # no recursion: files may name each other without end
+    while rest:
+        text = re.sub(r"(^|\s)#.*", "", str(rest.pop())).strip()
         if file := re.fullmatch(r"(?:-r|--requirement)[\s=]*(\S+)", text):
             if os.path.normpath(file[1]) in read:
                 continue
@@ -41,7 +42,7 @@ def listed(foreign: Foreign, draft: Draft, lines: object, read: set[str] | None 
             inner = foreign.beside(file[1])
             if inner is None:
                 raise CubeError(f"there is no file `{file[1]}` in `{foreign.folder}`", hint="it names the requirements")
-            found += listed(foreign, draft, inner.splitlines(), read)
+            rest += reversed(inner.splitlines())
         elif text.startswith("-"):
             draft.note(f"the option `{text}` of pip was left out")
         elif text:

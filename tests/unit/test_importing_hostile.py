@@ -145,3 +145,12 @@ def test_a_number_of_too_many_digits_in_what_is_computed_is_told(tmp_path: Path)
 def test_arguments_that_only_their_place_tells_are_inputs(tmp_path: Path) -> None:
     inputs, _ = inputs_of(tmp_path, "a, b=2, /, c=3, *, d")
     assert {name: each.get("default") for name, each in inputs.items()} == {"a": None, "b": 2, "c": 3, "d": None}
+
+
+def test_a_long_chain_of_requirement_files_is_read_in_order(tmp_path: Path) -> None:
+    (tmp_path / "cog.yaml").write_text(COG.format("{python_requirements: r0.txt}"))
+    (tmp_path / "p.py").write_text(PREDICT)
+    for number in range(1500):
+        (tmp_path / f"r{number}.txt").write_text(f"a{number}\n-r r{(number + 1) % 1500}.txt\nb{number}\n")
+    wanted = [*(f"a{number}" for number in range(1500)), *(f"b{number}" for number in reversed(range(1500)))]
+    assert convert(str(tmp_path / "cog.yaml")).data["python"]["requirements"] == wanted
