@@ -78,8 +78,13 @@ def _words(written: str) -> list[str] | str:
         except (ValueError, RecursionError):
             return written
         if isinstance(found, list) and all(isinstance(each, str) for each in found):
-            return found
+            return [_readable(each) for each in found]
     return written or []
+
+
+def _readable(text: str) -> str:
+    """The text as an engine reads it: halves of characters, as `\\ud800` is, become the sign for what is none."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _volumes(result: Draft, stage: list[tuple[str, str]]) -> dict[str, Any]:

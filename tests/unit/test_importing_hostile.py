@@ -154,3 +154,10 @@ def test_a_long_chain_of_requirement_files_is_read_in_order(tmp_path: Path) -> N
         (tmp_path / f"r{number}.txt").write_text(f"a{number}\n-r r{(number + 1) % 1500}.txt\nb{number}\n")
     wanted = [*(f"a{number}" for number in range(1500)), *(f"b{number}" for number in reversed(range(1500)))]
     assert convert(str(tmp_path / "cog.yaml")).data["python"]["requirements"] == wanted
+
+
+def test_half_a_character_in_a_dockerfile_is_read_as_an_engine_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text('FROM x\nENTRYPOINT ["a\\ud800", "\\ud83d\\ude00"]\nVOLUME ["/d\\udfff"]\n')
+    (task,) = convert(str(tmp_path / "Dockerfile")).data["tasks"].values()
+    assert task["entrypoint"] == ["a\ufffd", "\U0001f600"]
+    assert task["parameters"]["inputs"]["d_"]["mount"] == "/d\ufffd"
