@@ -64,10 +64,7 @@ def _converted(source: str) -> int:
     heading += [f"# - {line}" for line in draft.notes]
     files = {"mlcube.yaml": "\n".join([*heading, as_yaml(_literal(draft.data))]), **draft.files}
     for name in files:
-        if os.path.lexists(os.path.join(folder, name)):
-            raise UsageError(
-                f"`{os.path.join(folder, name)}` is there already", hint="move it away, or change it by hand"
-            )
+        _refuse_what_is_there(folder, name)
     with _written(folder, files):
         read_cube(folder, strict=True)
     console.result(f"created {os.path.join(shown, 'mlcube.yaml')}")
@@ -78,6 +75,16 @@ def _converted(source: str) -> int:
     task = next(iter(draft.data["tasks"]))
     console.note(f"try it: cube run --mlcube {shlex.quote(shown)} --task {task}")
     return 0
+
+
+def _refuse_what_is_there(folder: str, name: str) -> None:
+    """A new file replaces nothing, and comes into no folder that lies elsewhere."""
+    *above, _ = name.split("/")
+    for end in range(1, len(above) + 1):
+        if os.path.islink(place := os.path.join(folder, *above[:end])):
+            raise UsageError(f"`{place}` is a link, and new files belong there", hint="move it away")
+    if os.path.lexists(path := os.path.join(folder, name)):
+        raise UsageError(f"`{path}` is there already", hint="move it away, or change it by hand")
 
 
 def _literal(data: Any) -> Any:

@@ -301,6 +301,21 @@ def test_what_cannot_be_written_whole_leaves_neither_files_nor_folders(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_where_a_link_leads(there: bool, tmp_path: Path) -> None:
+    folder = lay(tmp_path / "model", {"cog.yaml": COG.format(version=VERSION), "predict.py": PREDICTOR})
+    outside = tmp_path / "outside"
+    if there:
+        outside.mkdir()
+    (folder / "cube_cog").symlink_to(outside)
+    done = cube("create", "--from", "cog.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert f"error: `{folder / 'cube_cog'}` is a link, and new files belong there" in done.stderr
+    assert "hint: move it away" in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["cog.yaml", "cube_cog", "predict.py"]
+    assert not there or not list(outside.iterdir())
+
+
 def test_a_folder_is_told_as_the_place_of_the_cube(tmp_path: Path) -> None:
     lay(tmp_path / "model", {"Dockerfile": "FROM x\nCMD true\n"})
     done = cube("create", "--from", "model", cwd=tmp_path)
