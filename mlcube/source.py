@@ -18,7 +18,7 @@ from mlcube.errors import InvalidFile, MissingInput, Position, Problem
 __all__ = ["Document", "Key", "Span", "read_text"]
 
 
-_MOST_BYTES = 8 * 1024 * 1024
+_MOST_MIB = 8
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -125,20 +125,23 @@ class Document(msgspec.Struct, frozen=True):
         return self.lines[line][column : column + length]
 
 
-def read_text(path: str, name: str) -> str:
-    """A file's text, which must be UTF-8 and of a reasonable size."""
+def read_text(path: str, name: str, *, most_mib: int = _MOST_MIB, kind: str = "cube file") -> str:
+    """A file's text, which must be UTF-8 and of a reasonable size; `kind` says of what no file is larger."""
+    most_bytes = most_mib << 20
     try:
         # Opened so that nobody waits for what a named pipe will say.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise MissingInput(f"`{name}` is no file", hint="a device, a named pipe or a folder cannot be read")
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(most_bytes + 1)
     except FileNotFoundError:
         raise MissingInput(f"there is no file `{name}`") from None
     except OSError as error:
         raise MissingInput(f"`{name}` cannot be read: {(error.strerror or str(error)).lower()}") from None
-    if len(content) > _MOST_BYTES:
-        raise InvalidFile((_problem(f"`{os.path.basename(name)}` is larger than 8 MiB, which no cube file is", name),))
+    if len(content) > most_bytes:
+        message = f"`{os.path.basename(name)}` is larger than {most_mib} MiB, which no {kind} is"
+        hint = "check that this is the file that is meant"
+        raise InvalidFile((Problem(message=message, position=Position(name), hint=hint),))
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -157,7 +160,3 @@ def _parser() -> Any:
 
         return Loader
     return CParser
-
-
-def _problem(message: str, name: str) -> Problem:
-    return Problem(message=message, position=Position(name))

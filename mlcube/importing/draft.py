@@ -11,7 +11,7 @@ import msgspec
 from mlcube.errors import CubeError, InvalidFile, Problem
 from mlcube.source import Document, read_text
 
-__all__ = ["Draft", "Foreign", "held", "invalid", "name_of", "number", "word"]
+__all__ = ["Draft", "Foreign", "held", "invalid", "name_of", "number", "text_of", "word"]
 
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _TOO_LARGE = 10**60
@@ -41,7 +41,7 @@ class Foreign(msgspec.Struct, frozen=True, kw_only=True):
         path = os.path.realpath(os.path.join(self.folder, name))
         if os.path.relpath(path, folder).split(os.sep)[0] == os.pardir:
             raise CubeError(f"`{name}` lies outside `{self.folder}`, which becomes the cube", hint="move it into it")
-        return read_text(path, name) if os.path.isfile(path) else None
+        return text_of(path, name) if os.path.isfile(path) else None
 
     def mapping(self, *key: str | int) -> dict[str, Any]:
         """The mapping at a place of the file; an empty one where nothing is written. Raises InvalidFile."""
@@ -69,6 +69,11 @@ class Draft(msgspec.Struct, kw_only=True):
         """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+def text_of(path: str, name: str) -> str:
+    """A file's text; what describes a model is written by people, and what is read of it takes many times its size."""
+    return read_text(path, name, most_mib=1, kind="file written by hand")
 
 
 def invalid(foreign: Foreign, message: str, *key: str | int, hint: str | None = None) -> InvalidFile:

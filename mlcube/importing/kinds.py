@@ -5,8 +5,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from mlcube.errors import UsageError
-from mlcube.importing.draft import Draft, Foreign
-from mlcube.source import Document, read_text
+from mlcube.importing.draft import Draft, Foreign, text_of
+from mlcube.source import Document
 
 __all__ = ["KINDS", "convert", "kind_of"]
 
@@ -28,7 +28,7 @@ def kind_of(path: str) -> str | None:
     lowered = name.lower()
     if lowered.startswith("dockerfile") or lowered.endswith((".dockerfile", "containerfile")):
         return "dockerfile"
-    text = read_text(path, path)
+    text = text_of(path, path)
     if lowered.endswith(".json"):
         return "boutiques" if '"command-line"' in text else None
     if lowered.endswith((".yaml", ".yml")) or "." not in name:
@@ -59,7 +59,7 @@ def convert(path: str) -> Draft:
     kind = kind_of(path)
     if kind is None:
         raise UsageError(f"`{path}` is of no kind that is known here", hint=f"known: {', '.join(KINDS)}")
-    text = read_text(path, path)
+    text = text_of(path, path)
     document = (
         Document(path, None, lines=tuple(text.splitlines())) if kind == "dockerfile" else Document.from_yaml(text, path)
     )

@@ -161,3 +161,17 @@ def test_half_a_character_in_a_dockerfile_is_read_as_an_engine_reads_it(tmp_path
     (task,) = convert(str(tmp_path / "Dockerfile")).data["tasks"].values()
     assert task["entrypoint"] == ["a\ufffd", "\U0001f600"]
     assert task["parameters"]["inputs"]["d_"]["mount"] == "/d\ufffd"
+
+
+@pytest.mark.parametrize("large", ["cog.yaml", "p.py", "r.txt"])
+def test_what_nobody_can_have_written_is_not_read(large: str, tmp_path: Path) -> None:
+    (tmp_path / "cog.yaml").write_text(COG.format("{python_requirements: r.txt}"))
+    (tmp_path / "p.py").write_text(PREDICT)
+    (tmp_path / "r.txt").write_text("numpy\n")
+    with (tmp_path / large).open("a") as file:
+        file.write("#" * (1 << 20))
+    with pytest.raises(CubeError) as caught:
+        convert(str(tmp_path / "cog.yaml"))
+    (problem,) = caught.value.problems
+    assert problem.message == f"`{large}` is larger than 1 MiB, which no file written by hand is"
+    assert problem.hint
