@@ -62,13 +62,12 @@ class Draft(msgspec.Struct, kw_only=True):
     data: dict[str, Any]
     files: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Text by name, for what the cube file needs beside it."""
-    notes: list[str] = msgspec.field(default_factory=list)
-    """What could not be carried over, or means something else here."""
+    notes: dict[str, None] = msgspec.field(default_factory=dict)
+    """In order, and each once: what could not be carried over, or means something else here."""
 
     def note(self, text: str) -> None:
         """Add a note, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        self.notes[text] = None
 
 
 def text_of(path: str, name: str) -> str:

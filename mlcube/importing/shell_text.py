@@ -25,12 +25,14 @@ def filled(text: str, places: Mapping[str, Callable[[bool], str]]) -> str:
     >>> filled("run '{a}' {a}", {"{a}": lambda quoted: "$A" if quoted else '"$A"'})
     'run \\'\\'"$A"\\'\\' "$A"'
     """
-    longest_first = sorted(places, key=len, reverse=True)
+    begins = {each[0] for each in places}
+    lengths = sorted({len(each) for each in places}, reverse=True)
     parts: list[str] = []
     quote, at = "", 0
     while at < len(text):
-        place = next((each for each in longest_first if text.startswith(each, at)), None)
-        if place is not None:
+        # Looked up by their lengths, the longest first: there may be thousands of places.
+        found = (text[at : at + length] for length in lengths) if text[at] in begins else iter(())
+        if place := next((each for each in found if each in places), None):
             inner = places[place](quote == '"')
             parts.append(f"'{inner}'" if quote == "'" else inner)
             at += len(place)

@@ -1,6 +1,7 @@
 """Files of other tools may say anything: it becomes a cube file, or one error, and reads nothing from elsewhere."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def inputs_of(folder: Path, arguments: str) -> "tuple[dict[str, dict[str, object
     (folder / "cog.yaml").write_text(COG.format("{}"))
     (folder / "p.py").write_text(f"class P:\n  def predict(self, {arguments}): pass\n")
     draft = convert(str(folder / "cog.yaml"))
-    return draft.data["tasks"]["predict"]["parameters"]["inputs"], draft.notes
+    return draft.data["tasks"]["predict"]["parameters"]["inputs"], list(draft.notes)
 
 
 @pytest.mark.parametrize("default", ["'abc'", "[1]", "(1,)", "'1e999'"])
@@ -175,3 +176,16 @@ def test_what_nobody_can_have_written_is_not_read(large: str, tmp_path: Path) ->
     (problem,) = caught.value.problems
     assert problem.message == f"`{large}` is larger than 1 MiB, which no file written by hand is"
     assert problem.hint
+
+
+def test_thousands_of_places_and_notes_take_no_long_time(tmp_path: Path) -> None:
+    names = [f"x{number}" for number in range(8000)]
+    descriptor = {
+        "command-line": "tool " + " ".join(f"[{name}] [x" for name in names),
+        "container-image": {"type": "docker", "image": "a/b"},
+        "inputs": [{"id": name, "value-key": f"[{name}]", "list": True} for name in names],
+    }
+    (tmp_path / "boutiques.json").write_text(json.dumps(descriptor))
+    before = time.process_time()
+    assert len(convert(str(tmp_path / "boutiques.json")).notes) == 8000
+    assert time.process_time() - before < 5
