@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlcube import directories
 from mlcube.errors import CubeError
 from mlcube.patience import answer_seconds
 from mlcube.settings import Settings, parse_settings, read_settings
 from mlcube.source import Document, Key, read_text
+
+if TYPE_CHECKING:
+    import re
 
 __all__ = ["as_yaml", "edit"]
 
@@ -133,7 +136,12 @@ def _word(value: Any) -> str:
     plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/.][\w./@-]*(:[\w./@-]+)*", value, re.ASCII)
     if plain and Document.from_yaml(value, "").data == value:
         return str(value)
-    return msgspec.json.encode(value).decode()
+    return re.sub("[^ -~]", _escape, msgspec.json.encode(value).decode())
+
+
+def _escape(letter: "re.Match[str]") -> str:
+    """What is no letter, as YAML escapes it: some of it YAML admits nowhere, some ends a line, the rest nobody sees."""
+    return letter[0] if letter[0].isprintable() else f"\\U{ord(letter[0]):08x}"
 
 
 def _copied(data: Any) -> Any:

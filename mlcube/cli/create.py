@@ -60,8 +60,8 @@ def _converted(source: str) -> int:
     shown = (source if os.path.isdir(source) else os.path.dirname(source)) or "."
     folder = os.path.abspath(shown)
     draft = convert(source)
-    heading = [f"# Written by `cube create --from {os.path.basename(source)}`."]
-    heading += [f"# - {line}" for line in draft.notes]
+    heading = [_comment(f"Written by `cube create --from {os.path.basename(source)}`.")]
+    heading += [_comment(f"- {line}") for line in draft.notes]
     files = {"mlcube.yaml": "\n".join([*heading, as_yaml(_literal(draft.data))]), **draft.files}
     for name in files:
         _refuse_what_is_there(folder, name)
@@ -87,14 +87,25 @@ def _refuse_what_is_there(folder: str, name: str) -> None:
         raise UsageError(f"`{path}` is there already", hint="move it away, or change it by hand")
 
 
+def _comment(text: str) -> str:
+    """A line of YAML that says nothing to a program, whatever the other file wrote into the text."""
+    shown = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return f"# {''.join(shown)}"
+
+
 def _literal(data: Any) -> Any:
-    """The same data where `${` refers to nothing, as in a shell's script."""
+    """The same data where `${` refers to nothing, as in a script. Raises CubeError for what no file can hold."""
+    from mlcube.importing import held
     from mlcube.layers import literal
 
     if isinstance(data, dict):
-        return {key: _literal(value) for key, value in data.items()}
-    if isinstance(data, list):
+        return {_literal(key): _literal(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
         return [_literal(value) for value in data]
+    if not held(data):
+        shown = str(data).encode(errors="backslashreplace").decode()
+        hint = "write another in the file, or give the file another name"
+        raise CubeError(f"`{shown}` is no value that a cube file can hold", hint=hint)
     return literal(data) if isinstance(data, str) else data
 
 

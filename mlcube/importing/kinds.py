@@ -1,6 +1,7 @@
 """Which tool a file belongs to, and what reads it."""
 
 import os.path
+import re
 from collections.abc import Callable
 from importlib import import_module
 
@@ -60,8 +61,19 @@ def convert(path: str) -> Draft:
     if kind is None:
         raise UsageError(f"`{path}` is of no kind that is known here", hint=f"known: {', '.join(KINDS)}")
     text = text_of(path, path)
+    if kind == "boutiques":
+        text = _whole_characters(text)
     document = (
         Document(path, None, lines=tuple(text.splitlines())) if kind == "dockerfile" else Document.from_yaml(text, path)
     )
     reader: Callable[[Foreign], Draft] = import_module(f"mlcube.importing.{kind}").draft
     return reader(Foreign(path=path, document=document, text=text))
+
+
+def _whole_characters(text: str) -> str:
+    r"""JSON with each character that is written in two halves, as `\ud83d\ude00` is, itself: YAML knows no halves."""
+    import json
+
+    half = r"\\u[dD]{}[0-9a-fA-F]{{2}}"
+    pair = re.compile(rf"(?<!\\)((?:\\\\)*)({half.format('[89abAB]')}{half.format('[c-fC-F]')})")
+    return pair.sub(lambda found: found[1] + json.loads(f'"{found[2]}"'), text)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mlcube.cli import create
 from mlcube.errors import CubeError
 from mlcube.importing import convert
+from mlcube.reading import read_cube
 
 COG = "predict: p.py:P\nbuild: {}\n"
 PREDICT = "class P:\n  def predict(self, a: int = 1): pass\n"
@@ -189,3 +191,48 @@ def test_thousands_of_places_and_notes_take_no_long_time(tmp_path: Path) -> None
     before = time.process_time()
     assert len(convert(str(tmp_path / "boutiques.json")).notes) == 8000
     assert time.process_time() - before < 5
+
+
+ODD = "a\x7f\x85\u2028\u202e\ufeff\ufffe\U000e0001b"
+
+
+def test_what_nobody_sees_is_written_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM x\nENTRYPOINT {json.dumps(['t', ODD, '${x}'])}\n")
+    create.command(source=str(tmp_path / "Dockerfile"))
+    assert read_cube(str(tmp_path), strict=True)[0].tasks["run"].entrypoint == ("t", ODD, "${x}")
+
+
+def test_no_note_becomes_a_part_of_the_cube_file(tmp_path: Path) -> None:
+    (tmp_path / "cog.yaml").write_text(COG.format(r'{python_packages: ["-x\nlicense: theirs", "-\x7f\ufffe"]}'))
+    (tmp_path / "p.py").write_text(PREDICT)
+    create.command(source=str(tmp_path / "cog.yaml"))
+    assert "license" not in {line.partition(":")[0] for line in (tmp_path / "mlcube.yaml").read_text().splitlines()}
+
+
+def test_a_name_that_is_no_text_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "Dockerfile.\udcff"
+    path.write_text("FROM x\n")
+    with pytest.raises(CubeError, match="is no value that a cube file can hold"):
+        create.command(source=str(path))
+    assert not (tmp_path / "mlcube.yaml").exists()
+
+
+def test_a_number_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "boutiques.json").write_text(
+        '{"command-line": "t", "container-image": {"type": "docker", "image": "a/b"},'
+        ' "inputs": [{"id": "x", "type": "Number", "minimum": .nan}]}'
+    )
+    with pytest.raises(CubeError, match="`nan` is no value that a cube file can hold"):
+        create.command(source=str(tmp_path / "boutiques.json"))
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_json_may_write_a_character_in_two_halves(ascii_only: bool, tmp_path: Path) -> None:
+    text = "\U0001f600 \\ud83d\\ude00"
+    descriptor = {
+        "description": text,
+        "command-line": "t",
+        "container-image": {"type": "docker", "image": "a/b"},
+    }
+    (tmp_path / "boutiques.json").write_text(json.dumps(descriptor, ensure_ascii=ascii_only))
+    assert convert(str(tmp_path / "boutiques.json")).data["description"] == text
