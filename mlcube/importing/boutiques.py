@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlcube.importing.draft import Draft, Foreign, invalid, name_of, number, word
-from mlcube.importing.shell_text import entrypoint, filled, variable
+from mlcube.importing.shell_text import entrypoint, filled, growing, variable
 
 __all__ = ["draft"]
 
@@ -205,6 +205,7 @@ def _outputs(
 def _path(template: str, keys: Mapping[str, Mapping[str, Any]], stripped: object) -> str:
     """A path of a template in quotes, its keys read from the variables: the names of files, without their folders."""
     parts: list[str] = []
+    size = 0
     for piece in re.split(f"({_KEY})", template.rstrip("/")):
         if piece in keys:
             name = variable(word(str(keys[piece]["id"])))
@@ -213,9 +214,11 @@ def _path(template: str, keys: Mapping[str, Mapping[str, Any]], stripped: object
                 value = f'$(basename "${{{name}}}")'
             for extension in stripped if isinstance(stripped, list) else ():
                 value = f'$(printf "%s" "{value}" | sed "s/{re.escape(str(extension))}$//")'
+                growing(size, value)
             parts.append(f'"{value}"')
-        elif piece:
+        else:
             parts.append("*".join(f"'{each}'" if each else "" for each in piece.replace("'", "").split("*")))
+        size = growing(size, parts[-1])
     return "".join(parts)
 
 

@@ -7,7 +7,12 @@ script that is made here reads the variables, each quoted, so that a value is on
 import re
 from collections.abc import Callable, Mapping
 
-__all__ = ["entrypoint", "filled", "variable"]
+from mlcube.errors import CubeError
+
+__all__ = ["entrypoint", "filled", "growing", "variable"]
+
+_MOST_CHARACTERS = (128 << 10) - 1
+"""Linux starts nothing with a longer argument."""
 
 
 def variable(name: str, direction: str = "INPUT") -> str:
@@ -28,13 +33,14 @@ def filled(text: str, places: Mapping[str, Callable[[bool], str]]) -> str:
     begins = {each[0] for each in places}
     lengths = sorted({len(each) for each in places}, reverse=True)
     parts: list[str] = []
-    quote, at = "", 0
+    quote, at, size = "", 0, 0
     while at < len(text):
         # Looked up by their lengths, the longest first: there may be thousands of places.
         found = (text[at : at + length] for length in lengths) if text[at] in begins else iter(())
         if place := next((each for each in found if each in places), None):
             inner = places[place](quote == '"')
             parts.append(f"'{inner}'" if quote == "'" else inner)
+            size = growing(size, parts[-1])
             at += len(place)
             continue
         letter = text[at]
@@ -49,6 +55,13 @@ def filled(text: str, places: Mapping[str, Callable[[bool], str]]) -> str:
         parts.append(letter)
         at += 1
     return "".join(parts)
+
+
+def growing(size: int, text: str) -> int:
+    """The size with one more text. Raises CubeError where nothing could be started with a script of that size."""
+    if (size := size + len(text)) > _MOST_CHARACTERS:
+        raise CubeError("the command line becomes longer than 128 KiB", hint="put it into a script in the image")
+    return size
 
 
 def entrypoint(script: str) -> list[str]:
