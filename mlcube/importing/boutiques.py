@@ -12,6 +12,12 @@ __all__ = ["draft"]
 _TYPES = {"String": "string", "Number": "float", "Flag": "boolean", "File": "file"}
 _KEY = r"\[[A-Z][A-Z0-9_]*\]"
 """How the keys of inputs and outputs are written in command lines and templates."""
+_LISTS = {
+    "inputs": '[{"id": "text", "type": "String", "value-key": "[TEXT]"}]',
+    "output-files": '[{"id": "result", "path-template": "result.txt"}]',
+    "environment-variables": '[{"name": "LEVEL", "value": "3"}]',
+}
+"""How the lists of a descriptor are written."""
 _LEFT_OUT = ("groups", "error-codes", "tests", "shell")
 
 
@@ -94,13 +100,15 @@ def _container(foreign: Foreign, result: Draft) -> dict[str, Any]:
 def _list(foreign: Foreign, key: str) -> list[dict[str, Any]]:
     found = foreign.mapping().get(key) or []
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise invalid(foreign, f"`{key}` must be a list of mappings", key)
+        raise invalid(foreign, f"`{key}` must be a list of mappings", key, hint=f'"{key}": {_LISTS[key]}')
     return found
 
 
 def _text(foreign: Foreign, written: Mapping[str, Any], key: str, *place: str | int) -> str:
     if not isinstance(written.get(key), str):
-        raise invalid(foreign, f"one of `{place[0]}` has no `{key}`", *place)
+        raise invalid(
+            foreign, f"one of `{place[0]}` has no `{key}`", *place, hint=f'"{place[0]}": {_LISTS[str(place[0])]}'
+        )
     return str(written[key])
 
 

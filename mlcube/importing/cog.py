@@ -19,6 +19,8 @@ __all__ = ["draft"]
 _FOLDER = "cube_cog"
 _TYPES = {"str": "string", "int": "integer", "float": "float", "bool": "boolean", "Path": "file", "File": "file"}
 _LEFT_OUT = ("concurrency", "weights", "tests")
+_LISTS = {"system_packages": "ffmpeg", "pre_install": "echo hello", "run": "echo hello"}
+"""What may stand in the lists of `build`."""
 _MEANINGS = {"default": "default", "description": "description", "ge": "minimum", "le": "maximum", "choices": "choices"}
 
 
@@ -95,7 +97,7 @@ def _requirements(foreign: Foreign, result: Draft, build: dict[str, Any]) -> lis
 def _list(foreign: Foreign, build: dict[str, Any], key: str) -> list[Any]:
     found = build.get(key) or []
     if not isinstance(found, list):
-        raise invalid(foreign, f"`build.{key}` must be a list", "build", key)
+        raise invalid(foreign, f"`build.{key}` must be a list", "build", key, hint=f"build: {{{key}: [{_LISTS[key]}]}}")
     return found
 
 

@@ -15,7 +15,7 @@ def draft(foreign: Foreign) -> Draft:
     """The cube file for a `Dockerfile`."""
     found = instructions(foreign.text)
     if not any(name == "FROM" for name, _ in found):
-        raise invalid(foreign, "this is no Dockerfile: it has no `FROM`")
+        raise invalid(foreign, "this is no Dockerfile: it has no `FROM`", hint="FROM python:3.11-slim")
     name = name_of(foreign, None)
     docker: dict[str, Any] = {"image": f"local/{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'cube'}"}
     file = foreign.path.rpartition("/")[2]

@@ -52,7 +52,8 @@ class Foreign(msgspec.Struct, frozen=True, kw_only=True):
             return {}
         if not isinstance(found, dict):
             where = f"`{'.'.join(map(str, key))}`" if key else "the file"
-            raise invalid(self, f"{where} must be a mapping", *key)
+            hint = f"write it as `{key[-1]}: {{KEY: VALUE}}`" if key else "write it as lines of `KEY: VALUE`"
+            raise invalid(self, f"{where} must be a mapping", *key, hint=hint)
         return found
 
 
@@ -75,7 +76,7 @@ def text_of(path: str, name: str) -> str:
     return read_text(path, name, most_mib=1, kind="file written by hand")
 
 
-def invalid(foreign: Foreign, message: str, *key: str | int, hint: str | None = None) -> InvalidFile:
+def invalid(foreign: Foreign, message: str, *key: str | int, hint: str) -> InvalidFile:
     """An error at a place of the foreign file."""
     return InvalidFile((Problem(message=message, position=foreign.document.at(key), hint=hint),))
 

@@ -12,7 +12,11 @@ __all__ = ["draft"]
 def draft(foreign: Foreign) -> Draft:
     """The cube file for a container file."""
     if not is_medperf(foreign.document):
-        raise invalid(foreign, "this is no container file of MedPerf: it has no `container_type`")
+        raise invalid(
+            foreign,
+            "this is no container file of MedPerf: it has no `container_type`",
+            hint="container_type: DockerImage",
+        )
     read, _, commands, warnings = as_cube(foreign.document)
     result = Draft(data={"name": name_of(foreign, read.get("name"))})
     result.data |= {key: read[key] for key in ("description", "platform", "docker", "singularity") if key in read}

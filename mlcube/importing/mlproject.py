@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from mlcube.errors import CubeError
+from mlcube.errors import CubeError, Position
 from mlcube.importing.draft import Draft, Foreign, invalid, name_of, word
 from mlcube.importing.requirements import conda, listed, range_of
 from mlcube.importing.shell_text import entrypoint, filled, variable
@@ -41,7 +41,9 @@ def _environment(foreign: Foreign, result: Draft, data: dict[str, Any]) -> dict[
     if data.get("docker_env"):
         docker = foreign.mapping("docker_env")
         if not isinstance(docker.get("image"), str):
-            raise invalid(foreign, "`docker_env` names no `image`", "docker_env")
+            raise invalid(
+                foreign, "`docker_env` names no `image`", "docker_env", hint="docker_env: {image: owner/name:tag}"
+            )
         for key in ("volumes", "environment"):
             if docker.get(key):
                 result.note(f"`docker_env.{key}` was left out: a cube names parameters, `environment` and `secrets`")
@@ -65,7 +67,8 @@ def _other(foreign: Foreign, name: str) -> dict[str, Any]:
         raise CubeError(f"there is no file `{name}` in `{foreign.folder}`", hint="it says what the project needs")
     data = Document.from_yaml(text, name).data
     if not isinstance(data, dict):
-        raise CubeError(f"`{name}` must be a mapping")
+        hint = "dependencies: [numpy==2.1.0, pillow]"
+        raise CubeError("the file must be a mapping", hint=hint, position=Position(name))
     return data
 
 
@@ -73,7 +76,9 @@ def _task(foreign: Foreign, result: Draft, name: str) -> dict[str, Any]:
     point = foreign.mapping("entry_points", name)
     command = point.get("command")
     if not isinstance(command, str) or not command.strip():
-        raise invalid(foreign, f"entry point `{name}` has no `command`", "entry_points", name)
+        raise invalid(
+            foreign, f"entry point `{name}` has no `command`", "entry_points", name, hint="command: python train.py"
+        )
     inputs: dict[str, Any] = {}
     places: dict[str, Callable[[bool], str]] = {}
     for label, written in foreign.mapping("entry_points", name, "parameters").items():

@@ -53,11 +53,13 @@ def listed(foreign: Foreign, draft: Draft, lines: object) -> list[str]:
 def conda(foreign: Foreign, draft: Draft, data: Any, name: str) -> tuple[str, list[str]]:
     """The version and the requirements of a conda environment, whose packages are asked of pip by the same names."""
     if not isinstance(data, dict):
-        raise invalid(foreign, f"`{name}` is no conda environment")
+        raise invalid(foreign, f"`{name}` is no conda environment", hint="dependencies: [python=3.11, numpy=2.1.0]")
     version, lines = ">=3.10", list[object]()
     packages = data.get("dependencies") or ()
     if not isinstance(packages, list | tuple):
-        raise invalid(foreign, f"the `dependencies` of `{name}` must be a list")
+        raise invalid(
+            foreign, f"the `dependencies` of `{name}` must be a list", hint="dependencies: [python=3.11, numpy=2.1.0]"
+        )
     for package in packages:
         if isinstance(package, dict):
             pip = package.get("pip")

@@ -255,3 +255,35 @@ def test_a_script_that_nothing_could_start_is_told(
     (tmp_path / "boutiques.json").write_text(json.dumps(descriptor))
     with pytest.raises(CubeError, match="the command line becomes longer than 128 KiB"):
         convert(str(tmp_path / "boutiques.json"))
+
+
+CONTAINER = '"command-line": "t", "container-image": {"type": "docker", "image": "a/b"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Dockerfile", "RUN x\n"),
+        ("container_config.yaml", "image: x\n"),
+        ("cog.yaml", "build: 5\n"),
+        ("cog.yaml", "- predict\n"),
+        ("cog.yaml", "predict: p.py:P\nbuild: {system_packages: 5}\n"),
+        ("cog.yaml", "predict: p.py:P\nbuild: {run: 5}\n"),
+        ("cog.yaml", "predict: bad.py:P\n"),
+        ("MLproject", "entry_points: {main: {}}\n"),
+        ("MLproject", "docker_env: {a: 1}\nentry_points: {main: {command: a}}\n"),
+        ("MLproject", "python_env: list.yaml\nentry_points: {main: {command: a}}\n"),
+        ("MLproject", "conda_env: conda.yaml\nentry_points: {main: {command: a}}\n"),
+        ("boutiques.json", f'{{{CONTAINER}, "inputs": 5}}'),
+        ("boutiques.json", f'{{{CONTAINER}, "inputs": [{{}}]}}'),
+        ("boutiques.json", f'{{{CONTAINER}, "output-files": [{{"id": "o"}}]}}'),
+        ("boutiques.json", f'{{{CONTAINER}, "environment-variables": 5}}'),
+    ],
+)
+def test_who_is_told_what_is_wrong_is_told_where_and_what_to_write(name: str, text: str, tmp_path: Path) -> None:
+    files = {"p.py": PREDICT, "bad.py": "x = (\n", "list.yaml": "- a\n", "conda.yaml": "dependencies: 5\n", name: text}
+    for file, content in files.items():
+        (tmp_path / file).write_text(content)
+    with pytest.raises(CubeError) as caught:
+        convert(str(tmp_path / name))
+    assert all(problem.hint and problem.position for problem in caught.value.problems)
