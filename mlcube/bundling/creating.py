@@ -119,8 +119,9 @@ def check_place(path: str, since: str | None) -> None:
     raises for an earlier bundle that is none.
     """
     if since:
-        with Bundle(since) as earlier:
+        with Bundle(since, whole=True) as earlier:
             _check_another(earlier, path)
+            earlier.digests_in_all()  # raises where one is missing
     if os.path.isdir(path):
         raise UsageError(f"`{path}` is a folder, and a bundle is a file", hint=f"-o {os.path.join(path, 'NAME.cube')}")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -137,7 +138,7 @@ def check_place(path: str, since: str | None) -> None:
 
 
 def _check_another(earlier: Bundle, path: str) -> None:
-    if os.path.exists(path) and os.path.samefile(earlier.path, path):
+    if os.path.exists(path) and any(os.path.samefile(each, path) for each in earlier.paths):
         raise UsageError("a bundle cannot build on the one whose place it takes", hint="give another `-o`")
 
 
@@ -155,9 +156,10 @@ def create_bundle(
     waits for none and is refused.
     """
     with ExitStack() as stack:
-        earlier = stack.enter_context(Bundle(since)) if since else None
+        earlier = stack.enter_context(Bundle(since, whole=True)) if since else None
         if earlier:
             _check_another(earlier, path)
+        elsewhere = earlier.digests_in_all() if earlier else ()
         stack.enter_context(locks.exclusive(f"{path}.lock", target=path, hint="-o names another place"))
         output = stack.enter_context(Output(path, part_size))
         writer = Writer(
@@ -165,7 +167,7 @@ def create_bundle(
             [each.entry() for each in gathered.all()],
             install=gathered.install,
             since=earlier.digest if earlier else None,
-            elsewhere=earlier.digests if earlier else (),
+            elsewhere=elsewhere,
             check=check,
         )
         entries = [_write(writer, each, check) for each in gathered.all()]

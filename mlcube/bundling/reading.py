@@ -86,6 +86,24 @@ class Bundle:
         """The blobs that lie in it, in the order of the file."""
         return tuple(f"sha256:{name.removeprefix(BLOBS)}" for name in self.members if name.startswith(BLOBS))
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where it lies, and the earlier bundles of one that was opened whole."""
+        return (self.path, *(each.path for each in self._earlier))
+
+    def digests_in_all(self) -> frozenset[str]:
+        """The same with those in the earlier bundles, of one that was opened whole.
+
+        Raises MissingInput when one of them does not lie beside it.
+        """
+        *_, last = (self, *self._earlier)
+        if last.seal.since is not None:
+            raise MissingInput(
+                f"`{last.path}` builds on an earlier bundle, which does not lie beside it",
+                hint="put that one beside it, or build on a bundle that builds on none",
+            )
+        return frozenset(digest for each in (self, *self._earlier) for digest in each.digests)
+
     def entries(self, role: str) -> tuple[Entry, ...]:
         """Everything that is this in the bundle."""
         return tuple(entry for entry in self.index.manifests if entry.role == role)

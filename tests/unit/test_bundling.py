@@ -425,6 +425,26 @@ def test_several_that_build_on_each_other_lie_in_one_folder(pair: tuple[Path, Pa
                 assert all(sum(map(len, bundle.chunks(layer.digest))) == layer.size for layer in manifest.layers)
 
 
+def test_what_any_of_the_earlier_ones_has_is_left_out(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    old, new = pair
+    weights = next(content for content in members(old).values() if len(content) == 50_000)
+    newer = {"mlcube.yaml": YAML + b"# newer\n", "weights.bin": weights}
+    third = make(tmp_path / "third.cube", newer, since=str(new))
+    assert third.stat().st_size < 10_000
+    unchanged = make(tmp_path / "unchanged.cube", newer, since=str(third))
+    for each in (third, unchanged):
+        assert verify(str(each)).since is not None
+        with Bundle(str(each), whole=True) as bundle:
+            assert bundle.blob(oci.digest_of(weights)) == weights
+    with pytest.raises(UsageError, match="whose place it takes"):
+        make(old, newer, since=str(third))
+    verify(str(old))
+    old.unlink()
+    with pytest.raises(MissingInput, match=r"new.cube` builds on an earlier bundle, which does not lie beside it"):
+        make(tmp_path / "fourth.cube", newer, since=str(new))
+    assert not (tmp_path / "fourth.cube").exists()
+
+
 def test_one_that_builds_on_a_later_one_finds_what_the_first_has(pair: tuple[Path, Path], tmp_path: Path) -> None:
     newer = {"mlcube.yaml": YAML + b"# newer\n", "more": bytes(range(256))}
     path = make(tmp_path / "newer.cube", newer, since=str(pair[1]))
