@@ -90,13 +90,11 @@ def read_policy() -> Policy:
         document = Document.from_file(path)
     except MissingInput as error:
         if not os.environ.get(trust.VARIABLE):
-            hint = (
-                "this is where the policy lies: make it a file that can be read, or remove it; until then no cube runs"
-            )
+            hint = "here the policy lies: make it a file that can be read, or remove it; until then no cube runs"
             raise MissingInput(error.args[0], hint=hint) from None
         usual = os.path.join(directories.config(), "trust.yaml")
         hint = f"have it name a file that can be read, or unset it: without {trust.VARIABLE} it is {usual}"
-        raise MissingInput(f"{error.args[0]}, which {trust.VARIABLE} names", hint=error.hint or hint) from None
+        raise MissingInput(f"{error.args[0]}, which {trust.VARIABLE} names", hint=hint) from None
     return parse_policy(document, path)
 
 

@@ -71,7 +71,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = server.content if status == 200 else b""
         self.send_header("Content-Length", str(len(body) + server.short))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):  # who has waited long enough reads no more
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
