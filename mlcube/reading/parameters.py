@@ -183,9 +183,10 @@ def violated(parameter: Parameter, value: Any) -> str | None:
     """Which constraint of a scalar a value breaks, as the end of a sentence."""
     if parameter.choices and value not in parameter.choices:
         return f"must be one of {', '.join(f'`{choice}`' for choice in parameter.choices)}, not `{value}`"
-    if parameter.minimum is not None and value < parameter.minimum:
+    number = isinstance(value, int | float)  # limits of a text are told elsewhere
+    if parameter.minimum is not None and number and value < parameter.minimum:
         return f"must be {parameter.minimum} or more, not {value}"
-    if parameter.maximum is not None and value > parameter.maximum:
+    if parameter.maximum is not None and number and value > parameter.maximum:
         return f"must be {parameter.maximum} or less, not {value}"
     if parameter.pattern is not None and not re.fullmatch(parameter.pattern, str(value)):
         return f"must match `{parameter.pattern}`, which `{value}` does not"

@@ -192,3 +192,10 @@ def test_a_cube_of_300_tasks_is_read(root: Path) -> None:
     tasks = "".join(f"  task{number}:\n    parameters:\n      inputs:\n{parameters}" for number in range(300))
     cube, _ = written(root, f"{IMAGE}tasks:\n{tasks}", strict=True)
     assert (len(cube.tasks), len(cube.tasks["task299"].inputs)) == (300, 10)
+
+
+@pytest.mark.parametrize("limit", ["minimum", "maximum"])
+def test_a_limit_of_a_text_that_has_a_default_is_told(limit: str, root: Path) -> None:
+    inputs = f"{{x: {{type: string, default: a, {limit}: 1}}}}"
+    text = f"{IMAGE}tasks: {{t: {{parameters: {{inputs: {inputs}}}}}}}\n"
+    assert told(root, text) == [f"`{limit}` is for numbers; `x` is a string"]
