@@ -21,7 +21,9 @@ _TYPES = {"str": "string", "int": "integer", "float": "float", "bool": "boolean"
 _LEFT_OUT = ("concurrency", "weights", "tests")
 _LISTS = {"system_packages": "ffmpeg", "pre_install": "echo hello", "run": "echo hello"}
 """What may stand in the lists of `build`."""
-_MEANINGS = {"default": "default", "description": "description", "ge": "minimum", "le": "maximum", "choices": "choices"}
+_MEANINGS = {"default": "default", "description": "description", "choices": "choices"}
+_OF_NUMBERS = {"ge": "minimum", "le": "maximum"}
+_OF_TYPES = {"string": {"regex": "pattern"}, "integer": _OF_NUMBERS, "float": _OF_NUMBERS}
 
 
 class _Code(msgspec.Struct, frozen=True):
@@ -181,7 +183,7 @@ def _function(code: _Code, name: str, task: str) -> ast.FunctionDef | ast.AsyncF
 
 
 def _parameter(result: Draft, code: _Code, argument: ast.arg, default: ast.expr | None) -> dict[str, Any]:
-    said = code.written(argument.annotation) if argument.annotation else "str"
+    said = _annotation(code, argument, default)
     kind, optional = _type(said)
     parameter: dict[str, Any] = {"type": _TYPES.get(kind, "string")}
     if kind == "list":
@@ -190,25 +192,49 @@ def _parameter(result: Draft, code: _Code, argument: ast.arg, default: ast.expr 
         result.note(f"`{argument.arg}` is of the type `{said}` and is passed as text")
     if kind == "Secret":
         result.note(f"`{argument.arg}` is secret: declare it under the task's `secrets`, not as a parameter")
-    names = _MEANINGS | ({"regex": "pattern"} if parameter["type"] == "string" else {})
+    names = _MEANINGS | _OF_TYPES.get(parameter["type"], {})
     for theirs, value in _said(code, default).items():
         try:
             meant = ast.literal_eval(value)
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             result.note(f"`{theirs}` of `{argument.arg}` is computed: `{code.written(value)}`; say it in the cube file")
             continue
-        if theirs not in names or meant is ...:  # which says, as it does in pydantic, that there is no default
+        if theirs not in names:
+            result.note(f"`{theirs}` of `{argument.arg}` was left out")
+            continue
+        if meant is ...:  # which says, as it does in pydantic, that there is no default
             continue
         if not held(meant):
             result.note(f"`{theirs}` of `{argument.arg}` is no value that a cube file can hold: say another there")
             continue
         parameter[names[theirs]] = _default(code, argument.arg, value, meant, kind) if theirs == "default" else meant
         optional = optional or (theirs == "default" and meant is None)
+    if parameter["type"] == "string":
+        parameter |= {key: _text(parameter[key]) for key in ("default", "choices") if key in parameter}
     if parameter["type"] == "file":
         parameter["default"] = word(argument.arg)
     if optional:
         parameter["optional"] = True
     return {key: value for key, value in parameter.items() if value is not None}
+
+
+def _annotation(code: _Code, argument: ast.arg, default: ast.expr | None) -> str:
+    """The type as it is written, also in quotes; where there is none, that of a default which is a number."""
+    written = argument.annotation
+    if written is not None:
+        quoted = written.value if isinstance(written, ast.Constant) else None
+        return quoted if isinstance(quoted, str) and quoted.isprintable() else code.written(written)
+    value = _said(code, default).get("default")
+    value = value.operand if isinstance(value, ast.UnaryOp) else value
+    meant = value.value if isinstance(value, ast.Constant) else None
+    return type(meant).__name__ if isinstance(meant, int | float) else "str"
+
+
+def _text(value: Any) -> Any:
+    """Numbers as the texts that they are among texts."""
+    if isinstance(value, list | tuple):
+        return [_text(each) for each in value]
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _said(code: _Code, default: ast.expr | None) -> dict[str, ast.expr]:

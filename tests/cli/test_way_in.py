@@ -89,14 +89,14 @@ def test_a_predictor_of_cog_predicts_without_cog(tmp_path: Path) -> None:
 
 @pytest.mark.engine("local")
 def test_arguments_that_only_their_place_tells_reach_the_predictor(tmp_path: Path) -> None:
-    code = "class P:\n  def predict(self, a: int = 1, b: int = 2, /, c: int = 3, *, d: int = 4): return [a, b, c, d]\n"
+    code = "class P:\n  def predict(self, a: int = 1, b=2, /, c: 'int' = 3, *, d=-4.5): return [a, b, c, d]\n"
     folder = lay(
         tmp_path / "model", {"cog.yaml": f"build: {{python_version: '{VERSION}'}}\npredict: p.py:P\n", "p.py": code}
     )
     made(folder, "cog.yaml")
-    run = cube("run", "--task=predict", "--platform=local", "b=7", "d=8", cwd=folder)
+    run = cube("run", "--task=predict", "--platform=local", "b=7", "d=8.5", cwd=folder)
     assert run.returncode == 0, run.stderr
-    assert json.loads((folder / "workspace" / "output" / "output.json").read_text()) == [1, 7, 3, 8]
+    assert json.loads((folder / "workspace" / "output" / "output.json").read_text()) == [1, 7, 3, 8.5]
 
 
 @pytest.mark.engine("docker")

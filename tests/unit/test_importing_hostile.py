@@ -287,3 +287,29 @@ def test_who_is_told_what_is_wrong_is_told_where_and_what_to_write(name: str, te
     with pytest.raises(CubeError) as caught:
         convert(str(tmp_path / name))
     assert all(problem.hint and problem.position for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind", "default"),
+    [
+        ("x: 'float' = -1.5", "float", -1.5),
+        ("x: 'Optional[int]' = 3", "integer", 3),
+        ("x=2", "integer", 2),
+        ("x=-2.5", "float", -2.5),
+        ("x=True", "boolean", True),
+        ("x='a'", "string", "a"),
+        ("x: Any = 5", "string", "5"),
+        ("x: Literal[1, 2] = Input(default=2, choices=[1, 2])", "string", "2"),
+    ],
+)
+def test_a_default_and_its_type_belong_together(argument: str, kind: str, default: object, tmp_path: Path) -> None:
+    inputs, _ = inputs_of(tmp_path, argument)
+    assert (inputs["x"]["type"], inputs["x"]["default"]) == (kind, default)
+    create.command(source=str(tmp_path / "cog.yaml"))
+    assert read_cube(str(tmp_path), strict=True)[1] == ()
+
+
+def test_what_a_type_cannot_have_is_noted_and_left_out(tmp_path: Path) -> None:
+    inputs, notes = inputs_of(tmp_path, "x: Any = Input(default='a', ge=1, le=2, min_length=1, regex='a')")
+    assert inputs["x"] == {"type": "string", "default": "a", "pattern": "a"}
+    assert {f"`{name}` of `x` was left out" for name in ("ge", "le", "min_length")} <= set(notes)

@@ -62,7 +62,8 @@ def arguments(function: typing.Any) -> tuple[list[typing.Any], dict[str, typing.
             default = None if default.default is ... else default.default
         if given is None and default is inspect.Parameter.empty:
             continue
-        value = default if given is None else read(given, hints.get(name, str))
+        kind = hints.get(name, type(default) if isinstance(default, (int, float)) else str)
+        value = default if given is None else read(given, kind)
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             placed.append(value)
         else:
