@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mlcube.errors import CubeError, Position
-from mlcube.importing.draft import Draft, Foreign, held, invalid, name_of, number, word
+from mlcube.importing.draft import Draft, Foreign, held, invalid, name_of, number, word, words_of
 from mlcube.importing.requirements import listed, range_of
 
 __all__ = ["draft"]
@@ -147,9 +147,10 @@ def _task(foreign: Foreign, result: Draft, task: str, key: str) -> dict[str, Any
         *zip(placed, defaults, strict=True),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
+    names = words_of(foreign, (argument.arg for argument, _ in pairs), key)
     for argument, default in pairs:
         if argument.arg != "self":
-            inputs[word(argument.arg)] = _parameter(result, code, argument, default)
+            inputs[names[argument.arg]] = _parameter(result, code, argument, default)
     entrypoint = ["python", f"{_FOLDER}/run.py", str(target), task]
     output = {"type": "directory", "default": "output/", "description": "What the model gives: files, or output.json"}
     return {"entrypoint": entrypoint, "parameters": {"inputs": inputs, "outputs": {"output": output}}}

@@ -3,7 +3,7 @@
 import math
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from mlcube.errors import CubeError, InvalidFile, Problem
 from mlcube.source import Document, read_text
 
-__all__ = ["Draft", "Foreign", "held", "invalid", "name_of", "number", "text_of", "word"]
+__all__ = ["Draft", "Foreign", "held", "invalid", "name_of", "number", "text_of", "word", "words_of"]
 
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _TOO_LARGE = 10**60
@@ -90,6 +90,18 @@ def name_of(foreign: Foreign, written: object) -> str:
 def word(text: str) -> str:
     """A name as a task or a parameter may have it."""
     return _NAME.sub("_", text.strip()).strip("-.") or "value"
+
+
+def words_of(foreign: Foreign, names: Iterable[str], *key: str | int) -> dict[str, str]:
+    """Names as a cube may have them, by what they are in the other file. Raises InvalidFile for two that become one."""
+    found: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for name in names:
+        found[name] = word(name)
+        if first.setdefault(found[name], name) != name:
+            message = f"`{first[found[name]]}` and `{name}` would both be called `{found[name]}` in the cube"
+            raise invalid(foreign, message, *key, hint="give one of them another name, of ASCII letters and digits")
+    return found
 
 
 def held(value: object) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlcube.errors import CubeError, Position
-from mlcube.importing.draft import Draft, Foreign, invalid, name_of, word
+from mlcube.importing.draft import Draft, Foreign, invalid, name_of, word, words_of
 from mlcube.importing.requirements import conda, listed, range_of
 from mlcube.importing.shell_text import entrypoint, filled, variable
 from mlcube.source import Document
@@ -29,7 +29,9 @@ def draft(foreign: Foreign) -> Draft:
         hint = "entry_points: {main: {command: python train.py}}"
         raise invalid(foreign, "`entry_points` names nothing that could be run", "entry_points", hint=hint)
     result.data |= _environment(foreign, result, data)
-    result.data["tasks"] = {word(str(name)): _task(foreign, result, str(name)) for name in points}
+    result.data["tasks"] = {
+        ours: _task(foreign, result, name) for name, ours in words_of(foreign, points, "entry_points").items()
+    }
     result.note(
         "what the code writes is not said in an `MLproject`: declare it under `outputs`, and write to the path that the"
         " task is given. The project's own folder is read only while a task runs"
@@ -81,10 +83,11 @@ def _task(foreign: Foreign, result: Draft, name: str) -> dict[str, Any]:
         )
     inputs: dict[str, Any] = {}
     places: dict[str, Callable[[bool], str]] = {}
-    for label, written in foreign.mapping("entry_points", name, "parameters").items():
-        parameter = str(label)
-        inputs[word(parameter)] = _parameter(result, name, parameter, written)
-        places[f"{{{parameter}}}"] = _reader(variable(word(parameter)))
+    key = ("entry_points", name, "parameters")
+    written = foreign.mapping(*key)
+    for parameter, ours in words_of(foreign, written, *key).items():
+        inputs[ours] = _parameter(result, name, parameter, written[parameter])
+        places[f"{{{parameter}}}"] = _reader(variable(ours))
     for unknown in dict.fromkeys(re.findall(r"\{([A-Za-z0-9_.-]+)\}", command)):
         if f"{{{unknown}}}" not in places:
             hint = f"parameters: {{{unknown}: string}}"

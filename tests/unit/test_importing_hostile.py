@@ -313,3 +313,16 @@ def test_what_a_type_cannot_have_is_noted_and_left_out(tmp_path: Path) -> None:
     inputs, notes = inputs_of(tmp_path, "x: Any = Input(default='a', ge=1, le=2, min_length=1, regex='a')")
     assert inputs["x"] == {"type": "string", "default": "a", "pattern": "a"}
     assert {f"`{name}` of `x` was left out" for name in ("ge", "le", "min_length")} <= set(notes)
+
+
+def test_names_that_would_become_one_are_told(tmp_path: Path) -> None:
+    with pytest.raises(CubeError, match="`变` and `量` would both be called `_` in the cube"):
+        inputs_of(tmp_path, "变=1, 量=2")
+    for points in (
+        "{'a b': {command: x}, a_b: {command: x}}",
+        "{m: {command: x, parameters: {'a b': path, a_b: path}}}",
+    ):
+        (tmp_path / "MLproject").write_text(f"entry_points: {points}\n")
+        with pytest.raises(CubeError, match="`a b` and `a_b` would both be called `a_b` in the cube") as caught:
+            convert(str(tmp_path / "MLproject"))
+        assert all(problem.hint and problem.position for problem in caught.value.problems)
