@@ -13,7 +13,7 @@ import msgspec
 from mlcube import directories, files
 from mlcube.errors import CubeError, MissingInput, Unreachable
 from mlcube.offline import offline
-from mlcube.zoo.decoding import INDEX_BYTES
+from mlcube.zoo.decoding import INDEX_BYTES, decoded
 
 if TYPE_CHECKING:
     from mlcube.registry.connections import Answer
@@ -35,6 +35,13 @@ class _Kept(msgspec.Struct, frozen=True):
     modified: str = ""
 
 
+class _Head(msgspec.Struct, frozen=True):
+    """What tells an index from other documents."""
+
+    format: str = ""
+    schema: int = 0
+
+
 class _Unchanged(Exception):
     """What was fetched before is what there is."""
 
@@ -42,7 +49,7 @@ class _Unchanged(Exception):
 def fetch(name: str, place: str, report: Callable[[str], None] = lambda _text: None) -> bytes:
     """The index of the zoo `name`, whatever it says.
 
-    Without a network, or when the zoo does not answer, it is the one that was fetched last; `report` is told so.
+    Without a network, or when the zoo gives none, it is the one that was fetched last; `report` is told so.
     Raises Unreachable when there is none, MissingInput when the zoo has none.
     """
     if (path := path_of(place)) is not None:
@@ -57,7 +64,8 @@ def fetch(name: str, place: str, report: Callable[[str], None] = lambda _text: N
             )
         return content
     try:
-        content, kept = _got(name, url, kept if content is not None else None)
+        found, kept = _got(name, url, kept if content is not None else None)
+        decoded(f"the zoo `{name}`", found, _Head)  # what is no index takes the place of none
     except _Unchanged:
         return content or b""
     except Unreachable as error:
@@ -65,8 +73,8 @@ def fetch(name: str, place: str, report: Callable[[str], None] = lambda _text: N
             raise
         report(f"{error.problems[0].message}; its index is the one that was fetched last")
         return content
-    _keep(content, kept)
-    return content
+    _keep(found, kept)
+    return found
 
 
 def path_of(place: str) -> str | None:

@@ -72,11 +72,12 @@ def test_who_notes_for_long_shuts_nobody_out_and_is_not_kept_afterwards(old: Pat
 
 def test_many_notes_are_kept_meanwhile(old: Path, tmp_path: Path) -> None:
     place, stat = str(tmp_path / "known"), old.stat()
-    held = KnownDigests(place)  # of somebody who will be killed
+    held = KnownDigests(place)  # of somebody who could be killed at any time
     for number in range(1500):
         held.note(f"file:{number}", [stat], f"sha256:{number}", 7, begun=stat.st_ctime + 3)
     with KnownDigests(place) as known:
         found = [known.look(f"file:{number}", [stat]) for number in range(1500)]
+    held.close()
     assert 1000 <= sum(each is not None for each in found) < 1500
 
 

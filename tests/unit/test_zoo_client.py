@@ -250,6 +250,13 @@ def test_a_zoo_that_does_not_answer_is_the_one_that_was_fetched(server: _Server,
     server.short = 5
     server.content = encoded(Index(cubes=(entry("a", "2.0"),)))
     assert find("a", report=told.append).version == "1.0"
+    server.short = 0
+    for content in (b"<html>maintenance</html>", b"{}", b'{"format": "mlcube-zoo", "schema": 2, "cubes": []}'):
+        server.content = content
+        assert find("a", report=told.append).version == "1.0"
+    assert len(told) == 7
+    server.status = 500
+    assert find("a", report=told.append).version == "1.0", "and it is still kept"
 
 
 def _drips(begins: bytes, drop: bytes) -> Callable[[socket.socket, threading.Event], None]:
