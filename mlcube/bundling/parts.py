@@ -9,7 +9,7 @@ from mlcube.errors import CubeError, Damaged, MissingInput
 
 __all__ = ["Input", "Output", "first_part", "part_name"]
 
-_WRITTEN_BYTES = 128 << 10
+_WRITTEN_BYTES = 512 << 10
 """Larger pieces come slowly to a virtual machine (see `mlcube.files`); smaller ones take turns too often, where several
 threads write to one file."""
 _NUMBER = re.compile(r"\.(\d{3,})$")
@@ -155,14 +155,14 @@ class Output:
     def write_at(self, place: int, content: bytes | bytearray | memoryview) -> int:
         """Write at a place that was written before, or right after it; gives the place after that."""
         rest = memoryview(content)
-        while rest:
-            number, offset = divmod(place, self.part_size) if self.part_size else (0, place)
-            room = len(rest) if self.part_size is None else self.part_size - offset
-            with self._writing():
+        with self._writing():
+            while rest:
+                number, offset = divmod(place, self.part_size) if self.part_size else (0, place)
                 while number >= len(self._files):
                     self._files.append(self._create(len(self._files)))
+                room = len(rest) if self.part_size is None else self.part_size - offset
                 count = os.pwrite(self._files[number], rest[: min(room, _WRITTEN_BYTES)], offset)
-            place, rest = place + count, rest[count:]
+                place, rest = place + count, rest[count:]
         return place
 
     def go_to(self, place: int) -> None:

@@ -13,7 +13,8 @@ from mlcube.parallel import by_processors, check_stopped, in_parallel
 
 __all__ = ["Copies", "Large", "distinct"]
 
-_CHUNK = 1 << 20
+_CHUNK = 512 << 10
+"""What is read at once, written and hashed while a processor has it at hand."""
 _BEGINNING = 64 << 10
 _LOOK_SECONDS = 0.1
 
