@@ -12,6 +12,7 @@ from mlcube.cli import create
 from mlcube.errors import CubeError
 from mlcube.reading import read_cube
 from mlcube.source import Document
+from tests.unit.test_properties import MEDPERF
 
 COG = b"""\
 build:
@@ -70,14 +71,6 @@ BOUTIQUES = rb"""{
 "environment-variables": [{"name": "A", "value": "b"}],
 "suggested-resources": {"cpu-cores": 2, "ram": 4}
 }
-"""
-MEDPERF = b"""\
-container_type: DockerImage
-image: owner/model:1
-tasks:
-  infer:
-    input_volumes: {data: {mount_path: /data, type: directory}}
-    run_args: {command: "python x.py", shm_size: 2g, environment: {A: 1}}
 """
 BESIDE = {"p.py": PREDICTOR, "r.txt": REQUIREMENTS, "s.txt": b"-r r.txt\npillow\n", "conda.yaml": CONDA}
 SEEDS = {
