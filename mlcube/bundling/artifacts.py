@@ -10,14 +10,12 @@ from mlcube.bundling.reading import Bundle
 from mlcube.bundling.writing import Writer
 from mlcube.errors import CubeError, Damaged
 from mlcube.known_digests import KnownDigests
+from mlcube.unpacking.folder import LONGEST_NAME
 
 __all__ = ["SIF", "TOOL", "WHEELS", "add", "entry", "extract", "named_layers"]
 
 SIF, TOOL, WHEELS = "sif", "tool", "wheels"
 """Roles: an image as a SIF file, what `cube` itself is installed from, and what a `python:` cube is."""
-
-_LONGEST_NAME = 255
-"""In bytes: what file systems take."""
 
 KINDS = {
     SIF: ("application/vnd.sylabs.sif.layer.v1.sif", "application/vnd.sylabs.sif.layer.v1.sif"),
@@ -64,7 +62,7 @@ def named_layers(bundle: Bundle, which: Entry) -> dict[str, oci.Descriptor]:
         name = layer.annotations.get(TITLE, "")
         if not name or name in (".", "..") or "/" in name or "\0" in name or not name.isprintable():
             raise Damaged(f"`{bundle.path}` holds a file named `{brief(name)}`, which is no plain name")
-        if len(name.encode()) > _LONGEST_NAME:
+        if len(name.encode()) > LONGEST_NAME:
             raise Damaged(f"`{bundle.path}` holds a file named `{brief(name)}`, which is too long a name for a file")
         if name.casefold() in folded:
             raise Damaged(f"`{bundle.path}` holds two files named `{name}`, or alike but for upper and lower case")

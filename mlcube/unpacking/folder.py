@@ -10,7 +10,7 @@ import msgspec
 from mlcube.errors import CubeError, Damaged, escaped
 from mlcube.files import write_all
 
-__all__ = ["Placed", "Readable", "Unpacking", "refused", "remove", "shown"]
+__all__ = ["LONGEST_NAME", "Placed", "Readable", "Unpacking", "refused", "remove", "shown"]
 
 _PIECE_BYTES = 1 << 20
 _MOST_MEMBERS = 1_000_000
@@ -18,7 +18,7 @@ _MOST_BYTES = 1 << 50
 _LONGEST_TARGET = 4096
 _DEEPEST = 128
 """In so many folders an entry may lie; what is nested more deeply, many programs could not even remove."""
-_LONGEST_PART, _LONGEST_PATH = 255, 3072
+LONGEST_NAME, _LONGEST_PATH = 255, 3072
 """Bytes that file systems take, and that leave room for where the folder lies."""
 _LONGEST_SHOWN = 200
 
@@ -197,9 +197,9 @@ class Unpacking:
             raise refused(name, f"lies in more than {_DEEPEST} folders")
         path = "/".join(parts)
         # A part of few letters is short in bytes too; most are, and many are looked at.
-        if len(name) * 4 > _LONGEST_PART:
+        if len(name) * 4 > LONGEST_NAME:
             longest = max((len(part.encode()) for part in parts), default=0)
-            if longest > _LONGEST_PART or len(path.encode()) > _LONGEST_PATH:
+            if longest > LONGEST_NAME or len(path.encode()) > _LONGEST_PATH:
                 raise refused(name, "has a longer name than file systems take")
         return path
 
